@@ -1,0 +1,33 @@
+// What core needs of a device: memory, copies, order. One table per kind of device; a kind that is not in the build is null.
+#pragma once
+
+#include <cstddef>
+
+#include "vtl/core/device.h"
+
+namespace vtl {
+
+struct Runtime {
+  // Aligned to 256 bytes, contents undefined. Null when there is no memory.
+  void* (*allocate)(Device, size_t bytes);
+  void (*release)(Device, void* pointer, size_t bytes);
+  // A queue of work (null on cpu, a cudaStream_t on cuda).
+  void* (*create_queue)(Device);
+  void (*destroy_queue)(Device, void* queue);
+  void (*synchronize)(Device, void* queue);
+  // Ordered on the queue. The host side may be reused when they return.
+  void (*copy_to_device)(Device, void* queue, void* to, const void* from, size_t bytes);
+  void (*copy_to_host)(Device, void* queue, void* to, const void* from, size_t bytes);
+  void (*copy_on_device)(Device, void* queue, void* to, const void* from, size_t bytes);
+  void (*zero)(Device, void* queue, void* to, size_t bytes);
+};
+
+// Throws `unsupported` when this build or machine has no such device.
+const Runtime& runtime(Device device);
+bool has_runtime(DeviceKind kind);
+
+const Runtime* cpu_runtime();
+const Runtime* cuda_runtime();  // null without CUDA
+const Runtime* simt_runtime() __attribute__((weak));  // the tests' object library defines it
+
+}  // namespace vtl

@@ -1,0 +1,34 @@
+// Batch normalisation over all but the last dimension (Ioffe, Szegedy 2015), with the activation and the residual sum that
+// follow it in one pass, and fused into the convolution before it where nothing learns.
+#pragma once
+
+#include "vtl/core/tensor.h"
+#include "vtl/kernels/activation_kind.h"
+#include "vtl/layers/conv2d.h"
+#include "vtl/layers/parameter.h"
+
+namespace vtl::layers {
+
+struct BatchNorm {
+  Parameter weight, bias;             // [channels]
+  Tensor running_mean, running_var;   // f32 [channels]
+  Tensor num_batches_tracked;         // i64 scalar
+  float eps = 1e-5f, momentum = 0.1f;
+  // Running statistics in training too, and they are not updated.
+  bool frozen = false;
+
+  BatchNorm() = default;
+  BatchNorm(int64_t channels, float eps, float momentum);
+  void visit(Visitor& v);
+};
+
+// activation(batchnorm(x) + residual). In training (context) and unless frozen: batch statistics, and the running ones move by
+// momentum; otherwise running statistics. `residual` may be undefined.
+Tensor batchnorm(const Tensor& x, const BatchNorm& layer, const Tensor& residual = {},
+                 kernels::Activation activation = kernels::Activation::none);
+
+// activation(batchnorm(conv2d(x)) + residual); one fused convolution when running statistics are used and nothing learns.
+Tensor conv_bn(const Tensor& x, const Conv2d& conv, const BatchNorm& norm, const Tensor& residual = {},
+               kernels::Activation activation = kernels::Activation::none);
+
+}  // namespace vtl::layers

@@ -1,5 +1,7 @@
 #include "vtl/core/allocator.h"
 
+#include <atomic>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -13,9 +15,14 @@ namespace vtl {
 namespace {
 
 constexpr size_t kAlignment = 256;
+constexpr size_t kGuard = 256;
+constexpr unsigned char kGuardByte = 0xa5;
 constexpr size_t kSmallSegment = size_t{2} << 20;   // shared by requests below kLargeRequest
 constexpr size_t kLargeRequest = size_t{1} << 20;
 constexpr size_t kLargeSegment = size_t{32} << 20;  // shared by requests below it; larger ones get their own
+
+std::atomic<bool> guards{false};
+std::atomic<int64_t> damaged{0};
 
 // A piece of a segment; neighbours are linked so that free ones merge.
 struct Block {
@@ -23,6 +30,7 @@ struct Block {
   size_t bytes = 0;
   bool free = false;
   bool small = false;
+  size_t guarded = 0;  // the size asked for, when guard zones surround it
   Block *before = nullptr, *after = nullptr;
 };
 
@@ -38,7 +46,8 @@ class Pool {
 
   void* allocate(size_t bytes) {
     const std::lock_guard lock(mutex_);
-    const size_t need = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    const bool guard = guards && device_.kind == DeviceKind::cpu;
+    const size_t need = (bytes + kAlignment - 1) / kAlignment * kAlignment + (guard ? 2 * kGuard : 0);
     const bool small = need < kLargeRequest;
     auto& free_blocks = free_blocks_[small];
     Block key;
@@ -53,10 +62,16 @@ class Pool {
     }
     if (block->bytes > need) split(block, need);
     block->free = false;
-    in_use_[block->pointer] = block;
+    block->guarded = guard ? bytes : 0;
+    char* const pointer = block->pointer + (guard ? kGuard : 0);
+    in_use_[pointer] = block;
+    if (guard) {
+      std::memset(block->pointer, kGuardByte, block->bytes);
+      std::memset(pointer, 0xff, bytes);
+    }
     stats_.live_bytes += block->bytes;
     if (stats_.live_bytes > stats_.peak_bytes) stats_.peak_bytes = stats_.live_bytes;
-    return block->pointer;
+    return pointer;
   }
 
   void deallocate(void* pointer) {
@@ -64,6 +79,7 @@ class Pool {
     const auto found = in_use_.find(pointer);
     Block* block = found->second;
     in_use_.erase(found);
+    if (block->guarded) check_guards(*block);
     stats_.live_bytes -= block->bytes;
     block->free = true;
     block = merge_with_next(block);
@@ -85,6 +101,17 @@ class Pool {
   }
 
  private:
+  static void check_guards(const Block& block) {
+    const auto* bytes = reinterpret_cast<const unsigned char*>(block.pointer);
+    for (size_t i = 0; i < block.bytes; ++i) {
+      if (i == kGuard) i += block.guarded;
+      if (i < block.bytes && bytes[i] != kGuardByte) {
+        ++damaged;
+        return;
+      }
+    }
+  }
+
   Block* new_segment(size_t need, bool small) {
     const size_t bytes = small ? kSmallSegment : need < kLargeSegment ? kLargeSegment : need;
     void* pointer = runtime(device_).allocate(device_, bytes);
@@ -178,5 +205,7 @@ void deallocate(Device device, void* pointer) noexcept {
 MemoryStats memory_stats(Device device) { return pool(device).stats(); }
 void reset_peak_memory(Device device) { pool(device).reset_peak(); }
 void release_cached_memory(Device device) { pool(device).release_cached(); }
+void set_allocation_guards(bool on) { guards = on; }
+int64_t damaged_guards() { return damaged; }
 
 }  // namespace vtl

@@ -25,4 +25,11 @@ void reset_peak_memory(Device device);
 // Gives every segment that nobody uses back to the device.
 void release_cached_memory(Device device);
 
+
+// For tests: every block handed out from now on is filled with bytes 0xff (NaN as f32 and bf16) and lies between guard zones,
+// which are looked at when it comes back.
+void set_allocation_guards(bool on);
+// How many blocks came back with a damaged guard zone.
+int64_t damaged_guards();
+
 }  // namespace vtl

@@ -16,6 +16,7 @@ from golden_file import write_json
 
 RESNETS = [f"resnet{depth}" for depth in (18, 34, 50, 101, 152)]
 RESNETS += [f"resnet{depth}d" for depth in (18, 26, 34, 50, 101, 152)]
+RESNETS += ["wide_resnet50_2", "resnext50_32x4d"]
 
 VITS = [
     "vit_tiny_patch16_224", "vit_tiny_patch16_384",

@@ -44,7 +44,8 @@ struct BatchNormFinish {
 };
 
 // Merges `parts` moments, in order, into mean and rstd = 1 / sqrt(biased variance + eps), and updates running_mean,
-// running_var (with the unbiased variance) and num_batches_tracked (+ 1). Each of these three may be null.
+// running_var (with the unbiased variance) and num_batches_tracked (+ 1). Each of these three may be null. Without any
+// row mean is 0, rstd = 1 / sqrt(eps), and the running values stay.
 void batchnorm_finish(Stream& stream, const float* moments, float* mean, float* rstd, float* running_mean,
                       float* running_var, int64_t* num_batches_tracked, BatchNormFinish finish);
 

@@ -1,28 +1,12 @@
-// The activation functions on vectors: values and derivatives, chosen at compile time, for kernels that fuse them.
+// Derivatives of the activation functions on vectors, chosen at compile time. Their values are in activate.h.
 #pragma once
 
-#include "vtl/kernels/activation_kind.h"
-#include "vtl/kernels/cpu/vec.h"
+#include "vtl/kernels/cpu/activate.h"
 
 namespace vtl::kernels::VTL_CPU {
 
 // Standard normal distribution function, with density = e^(-x^2 / 2) unnormalised.
 VTL_INLINE vfloat normal_cdf(vfloat x, vfloat density) { return 0.5f + 0.5f * verf(x * 0.70710678f, density); }
-
-VTL_INLINE vfloat gelu_tanh_argument(vfloat z) { return 0.79788456f * (z + 0.044715f * z * z * z); }
-
-// f(z). NaN stays NaN.
-template <Activation kind>
-VTL_INLINE vfloat activate(vfloat z) {
-  if constexpr (kind == Activation::relu) return z < 0.0f ? vfloat{} : z;
-  if constexpr (kind == Activation::relu6) return z < 0.0f ? vfloat{} : (z > 6.0f ? broadcast(6.0f) : z);
-  if constexpr (kind == Activation::silu) return z * vsigmoid(z);
-  if constexpr (kind == Activation::gelu_erf) return z * normal_cdf(z, vexp(-0.5f * z * z));
-  if constexpr (kind == Activation::gelu_tanh) return 0.5f * z * (1.0f + vtanh(gelu_tanh_argument(z)));
-  if constexpr (kind == Activation::gelu_quick) return z * vsigmoid(1.702f * z);
-  if constexpr (kind == Activation::sigmoid) return vsigmoid(z);
-  return z;
-}
 
 // g * f'(z); relu has derivative 0 at 0, relu6 also at 6.
 template <Activation kind>
@@ -38,7 +22,7 @@ VTL_INLINE vfloat activate_backward(vfloat g, vfloat z) {
     return g * (normal_cdf(z, density) + z * density * 0.39894228f);
   }
   if constexpr (kind == Activation::gelu_tanh) {
-    const vfloat t = vtanh(gelu_tanh_argument(z));
+    const vfloat t = vtanh(0.79788456f * (z + 0.044715f * z * z * z));
     return g * (0.5f * (1.0f + t) + 0.5f * z * (1.0f - t * t) * 0.79788456f * (1.0f + 0.134145f * z * z));
   }
   if constexpr (kind == Activation::gelu_quick) {

@@ -48,6 +48,22 @@ Dest Grads::dest(int i) {
   return {slot.grad.data(), addend};
 }
 
+Dest Grads::dest_over_out(int i) {
+  if (!wanted(i)) return {};
+  Slot& slot = *inputs_[i].slot;
+  const Tensor& gradient = out(0);
+  const bool fits = gradient.unique() && gradient.is_dense() && gradient.dtype() == inputs_[i].dtype &&
+                    gradient.numel() == inputs_[i].shape.numel();
+  if (slot.parameter || !fits) return dest(i);
+  void* const buffer = gradient.data();
+  if (!slot.filled) {
+    slot.grad = gradient.reshape(inputs_[i].shape).value();
+    slot.filled = true;
+    return {buffer, nullptr};
+  }
+  return dest(i);
+}
+
 bool Grads::pass(int i, const Tensor& gradient) {
   if (!wanted(i)) return true;
   Slot& slot = *inputs_[i].slot;
@@ -108,15 +124,14 @@ void Tape::clear() {
   while (!nodes_.empty()) nodes_.pop_back();
 }
 
-bool learns(std::initializer_list<const Tensor*> inputs) {
+bool learns(std::span<const Tensor* const> inputs) {
   if (!context().tape) return false;
   for (const Tensor* input : inputs)
     if (input->slot()) return true;
   return false;
 }
 
-void record(const char* op, std::initializer_list<Tensor*> outputs, std::initializer_list<const Tensor*> inputs,
-            Backward backward) {
+void record(const char* op, std::initializer_list<Tensor*> outputs, std::span<const Tensor* const> inputs, Backward backward) {
   if (!learns(inputs)) return;
   Tape::Node node{op, {}, {}, std::move(backward)};
   for (const Tensor* input : inputs) {
@@ -130,7 +145,7 @@ void record(const char* op, std::initializer_list<Tensor*> outputs, std::initial
   context().tape->nodes_.push_back(std::move(node));
 }
 
-void record_no_backward(const char* op, std::initializer_list<const Tensor*> inputs) {
+void record_no_backward(const char* op, std::span<const Tensor* const> inputs) {
   if (learns(inputs)) fail(ErrorKind::unsupported, op, ": has no backward, but an input learns; freeze what comes before it");
 }
 

@@ -44,6 +44,9 @@ class Grads {
   // Where the gradient of input i goes: {null} when frozen; the first contribution overwrites, later ones add.
   // Each wanted input is asked for exactly once.
   Dest dest(int i);
+  // The same for a kernel that may overwrite the gradient of output 0 while it reads it: uses that buffer itself where nobody
+  // else holds it and it fits. After this call out(0) must not be read any more except by that kernel.
+  Dest dest_over_out(int i);
   // Hands `gradient` on as that of input i without a copy. False when a sum is needed: then use dest.
   bool pass(int i, const Tensor& gradient);
 
@@ -65,7 +68,7 @@ class Tape {
   void clear();
 
  private:
-  friend void record(const char*, std::initializer_list<Tensor*>, std::initializer_list<const Tensor*>, Backward);
+  friend void record(const char*, std::initializer_list<Tensor*>, std::span<const Tensor* const>, Backward);
   struct Node {
     const char* op;
     std::vector<SlotRef> outputs, inputs;
@@ -76,17 +79,21 @@ class Tape {
 };
 
 // A tape is active in this thread and one of the tensors learns. Ask before keeping anything for backward.
-bool learns(std::initializer_list<const Tensor*> inputs);
+bool learns(std::span<const Tensor* const> inputs);
 template <class... Tensors>
-bool learns(const Tensors&... inputs) {
-  return learns({&inputs...});
+bool learns(const Tensor& first, const Tensors&... others) {
+  const Tensor* const inputs[] = {&first, &others...};
+  return learns(std::span<const Tensor* const>(inputs));
 }
 
 // Appends an operation, and gives each output a slot, when some input learns; does nothing otherwise. Undefined inputs are
 // allowed and never wanted. `backward` captures what it needs by value: tensors without their slots (Tensor::value).
-void record(const char* op, std::initializer_list<Tensor*> outputs, std::initializer_list<const Tensor*> inputs,
-            Backward backward);
+void record(const char* op, std::initializer_list<Tensor*> outputs, std::span<const Tensor* const> inputs, Backward backward);
+inline void record(const char* op, std::initializer_list<Tensor*> outputs, std::initializer_list<const Tensor*> inputs,
+                   Backward backward) {
+  record(op, outputs, std::span<const Tensor* const>(inputs.begin(), inputs.size()), std::move(backward));
+}
 // For an operation without a backward: throws `unsupported` when an input learns.
-void record_no_backward(const char* op, std::initializer_list<const Tensor*> inputs);
+void record_no_backward(const char* op, std::span<const Tensor* const> inputs);
 
 }  // namespace vtl

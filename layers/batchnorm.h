@@ -16,6 +16,10 @@ struct BatchNorm {
   float eps = 1e-5f, momentum = 0.1f;
   // Running statistics in training too, and they are not updated.
   bool frozen = false;
+  // Raised by whoever writes the running statistics.
+  mutable uint64_t statistics_version = 1;
+  // The convolution before it with these statistics multiplied in: for inference, and where only gradients pass through.
+  mutable DerivedCache folded, folded_learning;
 
   BatchNorm() = default;
   BatchNorm(int64_t channels, float eps, float momentum);
@@ -26,6 +30,15 @@ struct BatchNorm {
 // momentum; otherwise running statistics. `residual` may be undefined.
 Tensor batchnorm(const Tensor& x, const BatchNorm& layer, const Tensor& residual = {},
                  kernels::Activation activation = kernels::Activation::none);
+
+// The same from tensors, with batch statistics: running_mean, running_var and num_batches_tracked move when defined.
+Tensor batchnorm_training(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
+                          const Tensor& running_var, const Tensor& num_batches_tracked, float eps, float momentum,
+                          const Tensor& residual = {}, kernels::Activation activation = kernels::Activation::none);
+// The same from tensors, with running statistics.
+Tensor batchnorm_frozen(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,
+                        const Tensor& running_var, float eps, const Tensor& residual = {},
+                        kernels::Activation activation = kernels::Activation::none);
 
 // activation(batchnorm(conv2d(x)) + residual); one fused convolution when running statistics are used and nothing learns.
 Tensor conv_bn(const Tensor& x, const Conv2d& conv, const BatchNorm& norm, const Tensor& residual = {},

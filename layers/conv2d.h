@@ -5,6 +5,7 @@
 
 #include "vtl/core/tensor.h"
 #include "vtl/kernels/activation_kind.h"
+#include "vtl/kernels/conv2d/conv2d.h"
 #include "vtl/layers/linear.h"
 #include "vtl/layers/parameter.h"
 
@@ -32,5 +33,10 @@ struct Conv2d {
 
 // x: [batch, height, width, in] -> [batch, out_height, out_width, out].
 Tensor conv2d(const Tensor& x, const Conv2d& layer);
+// The same from tensors: weight [out, kernel, kernel, in / groups] of x's dtype, bias f32 [out] or undefined.
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv2dShape& shape);
+
+// The kernel's dimensions for an input of shape [batch, height, width, in]. Throws when they do not fit.
+kernels::Conv2dDims conv2d_dims(const Shape& x, const Conv2dShape& shape);
 
 }  // namespace vtl::layers

@@ -3,7 +3,6 @@
 
 #include "vtl/core/tensor.h"
 #include "vtl/kernels/activation_kind.h"
-#include "vtl/layers/parameter.h"
 
 namespace vtl::layers {
 
@@ -13,6 +12,8 @@ Tensor add(const Tensor& a, const Tensor& b);
 // x * factor.
 Tensor scale(const Tensor& x, float factor);
 // residual + x * gamma[c], gamma over the last dimension (LayerScale, Touvron et al. 2021).
-Tensor layer_scale(const Tensor& x, const Parameter& gamma, const Tensor& residual);
+Tensor layer_scale(const Tensor& x, const Tensor& gamma, const Tensor& residual);
+// x[b, h, w, c] * gate[b, c] (squeeze-and-excitation, Hu et al. 2018).
+Tensor gate(const Tensor& x, const Tensor& gate);
 
 }  // namespace vtl::layers

@@ -18,5 +18,6 @@ struct LayerNorm {
 
 // x: [..., cols]
 Tensor layernorm(const Tensor& x, const LayerNorm& layer);
+Tensor layernorm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps);
 
 }  // namespace vtl::layers

@@ -42,5 +42,8 @@ struct Linear {
 // the activation.
 Tensor linear(const Tensor& x, const Linear& layer, const Tensor& residual = {},
               kernels::Activation activation = kernels::Activation::none);
+// The same from tensors: weight [out, in] of x's dtype, bias f32 [out] or undefined.
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual = {},
+              kernels::Activation activation = kernels::Activation::none);
 
 }  // namespace vtl::layers

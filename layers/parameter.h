@@ -17,10 +17,22 @@ enum class Role { matrix, vector, token };
 // Files hold convolution weights as [out, in, kh, kw]; kernels want [out, kh, kw, in].
 enum class FileLayout { same, oihw };
 
-// The kernels' packed form of a weight, dropped when the weight changes.
-struct PackedCache {
-  uint64_t version = 0;
-  std::shared_ptr<const void> packed;
+// What kernels derive from a weight that does not change (a packed form), kept until it does.
+class DerivedCache {
+ public:
+  // The value derived for `version`, made by `make` (returning a shared_ptr<const T>) when there is none yet.
+  template <class T, class Make>
+  std::shared_ptr<const T> get(uint64_t version, Make&& make) {
+    if (version != version_) {
+      held_ = std::shared_ptr<const T>(make());
+      version_ = version;
+    }
+    return std::static_pointer_cast<const T>(held_);
+  }
+
+ private:
+  uint64_t version_ = 0;
+  std::shared_ptr<const void> held_;
 };
 
 class Parameter {
@@ -56,7 +68,9 @@ class Parameter {
   // Raised by whoever writes into value: packed forms are made anew.
   uint64_t version() const { return version_; }
   void touch() { ++version_; }
-  PackedCache& packed() const { return packed_; }
+  // Packed forms for the forward pass and for the gradient of the input.
+  DerivedCache& packed_forward() const { return packed_forward_; }
+  DerivedCache& packed_backward() const { return packed_backward_; }
 
  private:
   Shape shape_;
@@ -65,7 +79,7 @@ class Parameter {
   bool present_ = false;
   Tensor value_, master_;
   uint64_t version_ = 1;
-  mutable PackedCache packed_;
+  mutable DerivedCache packed_forward_, packed_backward_;
 };
 
 }  // namespace vtl::layers

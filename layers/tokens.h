@@ -1,21 +1,17 @@
 // From a grid of patches to a sequence of tokens and back to one vector.
 #pragma once
 
+#include <span>
+
 #include "vtl/core/tensor.h"
-#include "vtl/layers/parameter.h"
 
 namespace vtl::layers {
 
-// Where the position embedding goes: onto all tokens, or onto the patches only (before the others are put in front).
-enum class PositionScope { all_tokens, patches };
-
-// patches: [batch, count, dim]; prefix: parameters [1, n, dim] put in front, in order; position: [1, tokens or count, dim].
+// patches: [batch, count, dim]; prefix: at most three f32 tensors [1, n, dim] put in front, in order; position: f32
+// [1, p, dim], added to the last p tokens (all of them, or the patches only), or undefined.
 // Returns [batch, prefix + count, dim].
-Tensor assemble_tokens(const Tensor& patches, const std::vector<const Parameter*>& prefix, const Parameter& position,
-                       PositionScope scope);
-// x[:, index]: [batch, tokens, dim] -> [batch, dim]
-Tensor select_token(const Tensor& x, int64_t index);
-// The mean of x[:, first:]: [batch, tokens, dim] -> [batch, dim]
-Tensor mean_tokens(const Tensor& x, int64_t first);
+Tensor insert_tokens(const Tensor& patches, std::span<const Tensor> prefix, const Tensor& position);
+// The mean of x[:, begin:end]: [batch, tokens, dim] -> [batch, dim]. [0, 1) is the class token.
+Tensor pool_tokens(const Tensor& x, int64_t begin, int64_t end);
 
 }  // namespace vtl::layers

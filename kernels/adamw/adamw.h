@@ -8,7 +8,7 @@
 namespace vtl::kernels {
 
 struct AdamWOptions {
-  float beta1 = 0.9f, beta2 = 0.999f, eps = 1e-8f;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
 };
 
 // With t = state->step + 1, g = gradient * state->clip_factor and lr = state->learning_rate[group] *

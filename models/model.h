@@ -4,7 +4,6 @@
 #include <array>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +16,8 @@ namespace vtl::models {
 
 enum class Interpolation { bilinear, bicubic };
 enum class CropMode { center, squash, border };
+const char* name(Interpolation interpolation);
+const char* name(CropMode mode);
 
 // What happened to the images that the weights were trained on.
 struct Preprocessing {
@@ -25,6 +26,18 @@ struct Preprocessing {
   CropMode crop_mode = CropMode::center;
   Interpolation interpolation = Interpolation::bicubic;
   std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, std{0.229f, 0.224f, 0.225f};
+
+  friend bool operator==(const Preprocessing&, const Preprocessing&) = default;
+};
+
+// Numbers and switches of the forward pass that no tensor's shape tells; stored in every file that we write.
+struct Constants {
+  double norm_eps = 1e-6;            // of LayerNorm or BatchNorm
+  std::string activation = "gelu";   // "gelu", "gelu_tanh", "gelu_quick", "relu", "relu6", "silu"
+  std::string padding = "symmetric"; // "symmetric", "same"
+  std::string pool = "token";        // "token", "avg"
+
+  friend bool operator==(const Constants&, const Constants&) = default;
 };
 
 // What is known of a model beside its tensors; stored in every file that we write.
@@ -32,13 +45,13 @@ struct ModelFacts {
   std::string name;    // "vit_tiny_patch16_224"
   std::string tag;     // "augreg_in21k_ft_in1k"
   std::string family;  // "vit", "resnet", "efficientnet"
-  int64_t classes = 1000;
+  int64_t classes = 1000;                // 0: no head, the logits are the features
   std::vector<std::string> class_names;  // empty when the weights came without a list
   int64_t features = 0;                  // width of what the head sees
   std::string classifier;                // module name of the head: "head", "fc", "classifier"
   std::string first_conv;                // "patch_embed.proj", "conv1", "conv_stem"
-  std::string pool;                      // "token", "avg"
   std::string licence;
+  Constants constants;
   Preprocessing preprocessing;
 };
 
@@ -51,16 +64,26 @@ struct Stage {
   std::function<void(layers::Visitor&)> visit;
 };
 
+// The value a parameter begins with when no file gives one: f32, on the host, a function of name and seed.
+using FirstValue = std::function<Tensor(const std::string& name, const layers::Parameter& parameter, uint64_t seed)>;
+
+// What a family makes of its configuration.
+struct Network {
+  std::shared_ptr<void> owner;  // of the struct that the stages' functions refer to
+  std::vector<Stage> stages;
+  FirstValue first_value;
+};
+
+// Copies share the parameters.
 class Model {
  public:
   ModelFacts facts;
   Precision precision = Precision::fp32;
   Device device = Device::cpu();
 
-  // Owns the family's struct that the stages' functions refer to.
-  Model(ModelFacts facts, Precision precision, Device device, std::shared_ptr<void> network, std::vector<Stage> stages);
+  Model(ModelFacts facts, Precision precision, Device device, Network network);
 
-  const std::vector<Stage>& stages() const { return stages_; }
+  const std::vector<Stage>& stages() const { return network_.stages; }
   // All parameters and buffers, in the order of the stages.
   void visit(layers::Visitor& visitor) const;
 
@@ -73,10 +96,18 @@ class Model {
   // Index of the first stage of kind head.
   size_t head_stage() const;
 
+  Tensor first_value(const std::string& name, const layers::Parameter& parameter, uint64_t seed) const {
+    return network_.first_value(name, parameter, seed);
+  }
+  // Gives each parameter that has no value yet its first value, in the model's precision on its device.
+  void initialise(uint64_t seed) const;
+
  private:
-  std::shared_ptr<void> network_;
-  std::vector<Stage> stages_;
+  Network network_;
 };
+
+// Brings an f32 host tensor to where a model keeps this parameter: dtype by role and precision, device.
+Tensor to_working(const Tensor& value, const layers::Parameter& parameter, Precision precision, Device device);
 
 struct ParameterCount {
   int64_t total = 0, learning = 0;

@@ -13,6 +13,8 @@ void set_compute_threads(int count) {
   omp_set_num_threads(count);
 }
 
+int compute_thread() { return omp_get_thread_num(); }
+
 void detail::parallel_chunks(int64_t chunks, void (*body)(void*, int64_t), void* context) {
   if (chunks <= 1 || omp_get_max_threads() == 1 || omp_in_parallel()) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) body(context, chunk);

@@ -10,6 +10,9 @@ namespace vtl {
 int compute_threads();
 // 1 or more. Applies to loops started from the calling thread.
 void set_compute_threads(int count);
+// Inside a loop: the number of the calling thread among those that run it, below the compute_threads() of the thread that
+// started the loop. For choosing between pieces of scratch; results never depend on it.
+int compute_thread();
 
 namespace detail {
 void parallel_chunks(int64_t chunks, void (*body)(void* context, int64_t chunk), void* context);

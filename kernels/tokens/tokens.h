@@ -11,8 +11,8 @@ namespace vtl::kernels {
 
 inline constexpr int kMaxPrefixes = 3;
 
-// Learned tokens that come before the patches, in order: class, distillation, registers, say. f32 [count, dim] each; a count
-// of 0 is none.
+// Learned tokens that come before the patches, in order: class, distillation, registers, say. f32 [count, dim] each;
+// a count of 0 is none.
 struct PrefixTokens {
   const float* data[kMaxPrefixes] = {};
   int64_t count[kMaxPrefixes] = {};
@@ -22,13 +22,13 @@ struct PrefixTokens {
 
 struct TokensDims {
   int64_t batch, patches, dim;
-  // Rows of the position embedding (f32 [positions, dim]); it is added to the last `positions` tokens: all of them, or the
-  // patches only.
+  // Rows of the position embedding (f32 [positions, dim]); it is added to the last `positions` tokens: all of them,
+  // or the patches only.
   int64_t positions;
 };
 
-// y[b,t,:] = token t + position embedding, over prefix and patches: y is [batch, prefix.total() + patches, dim], patches
-// [batch, patches, dim], both dense, of `dtype`. The position embedding may be null.
+// y[b,t,:] = token t + position embedding, over prefix and patches: y is [batch, prefix.total() + patches, dim],
+// patches [batch, patches, dim], both dense, of `dtype`. The position embedding may be null.
 void insert_tokens_forward(Stream& stream, DType dtype, const void* patches, PrefixTokens prefix, const float* positions,
                            void* y, TokensDims dims);
 
@@ -44,7 +44,8 @@ struct PoolTokensDims {
   int64_t begin, end;  // which tokens are averaged; [0, 1): the class token, [0, 2): class and distillation
 };
 
-// y[b,:] = mean of x[b,t,:] over t in [begin, end), not empty. x is [batch, tokens, dim], y [batch, dim], dense, of `dtype`.
+// y[b,:] = mean of x[b,t,:] over t in [begin, end), not empty. x is [batch, tokens, dim], y [batch, dim], dense, of
+// `dtype`.
 void pool_tokens_forward(Stream& stream, DType dtype, const void* x, void* y, PoolTokensDims dims);
 // dx[b,t,:] = t in [begin, end) ? dy[b,:] / (end - begin) : 0.
 void pool_tokens_backward(Stream& stream, DType dtype, const void* dy, Dest dx, PoolTokensDims dims);

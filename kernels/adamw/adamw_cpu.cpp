@@ -11,7 +11,7 @@ namespace {
 
 VTL_INLINE vfloat square_root(vfloat x) {
 #if defined(__AVX512F__)
-  return (vfloat)_mm512_sqrt_ps((__m512)x);
+  return (vfloat)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
 #elif defined(__AVX2__)
   return (vfloat)_mm256_sqrt_ps((__m256)x);
 #else

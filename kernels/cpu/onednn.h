@@ -132,10 +132,18 @@ inline void execute(Stream& stream, const Compiled& compiled, Arguments argument
   }
 }
 
-inline void reorder(const Md& from_layout, const void* from, const Md& to_layout, void* to) {
-  const auto source = memory(from_layout, from), target = memory(to_layout, to);
+// Copies between layouts; Sum::add adds to what is there.
+enum class Sum { overwrite, add };
+inline void reorder(const Md& from_layout, const void* from, const Md& to_layout, void* to, Sum mode = Sum::overwrite) {
+  auto source = memory(from_layout, from), target = memory(to_layout, to);
   try {
-    dnnl::reorder(source, target).execute(queue(), const_cast<dnnl::memory&>(source), const_cast<dnnl::memory&>(target));
+    dnnl::primitive_attr attr;
+    if (mode == Sum::add) {
+      dnnl::post_ops ops;
+      ops.append_sum(1.0f);
+      attr.set_post_ops(ops);
+    }
+    dnnl::reorder(source, target, attr).execute(queue(), source, target);
     queue().wait();
   } catch (const dnnl::error& error) {
     fail(ErrorKind::internal, "oneDNN (reorder): ", error.what());
@@ -198,7 +206,7 @@ struct PostOps {
     return attr;
   }
 
-  // The operands of attributes(), in the same order.
+  // The operands of attributes(), in the same order. A native bias is left to the caller.
   void add_to(Arguments& arguments, const Epilogue& e, const Md& channel, const Md& out) const {
     int index = alpha != 1 ? 1 : 0;
     const auto next = [&](const Md& md, const void* data) {
@@ -206,7 +214,6 @@ struct PostOps {
     };
     if (scale) next(channel, e.scale);
     if (bias && !native_bias()) next(channel, e.bias);
-    if (native_bias()) arguments[DNNL_ARG_BIAS] = memory(channel, e.bias);
     if (residual && !in_place) next(out, e.residual);
   }
 

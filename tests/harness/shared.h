@@ -20,8 +20,9 @@ namespace vtl::test {
 //   if (folder.empty()) return;
 inline std::filesystem::path shared_path(const std::string& relative) {
   const char* chosen = std::getenv("VTL_SHARED");
-  const std::filesystem::path root =
-      chosen != nullptr && *chosen != '\0' ? std::filesystem::path(chosen) : std::filesystem::path(VTL_SOURCE_DIR) / ".." / "shared";
+  const std::filesystem::path root = chosen != nullptr && *chosen != '\0'
+                                         ? std::filesystem::path(chosen)
+                                         : std::filesystem::path(VTL_SOURCE_DIR) / ".." / "shared";
   const std::filesystem::path path = (root / relative).lexically_normal();
   std::error_code ignored;
   if (std::filesystem::exists(path, ignored)) return path;

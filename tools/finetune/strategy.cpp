@@ -184,9 +184,11 @@ std::string describe_batchnorm(const Phase& phase, const models::Model& model) {
   return concat("train in ", training, " of ", with, " stages");
 }
 
-void apply_batchnorm(const Phase& phase, const models::Model& model) {
-  for (size_t i = 0; i < model.stages().size(); ++i)
-    for (layers::BatchNorm* norm : batchnorms(model.stages()[i])) norm->frozen = !phase.batchnorm_trains[i];
+void apply(const Phase& phase, models::LoadedModel& loaded) {
+  models::set_learning(loaded, [&](const std::string& parameter, const layers::Parameter&) { return phase.learns(parameter); });
+  const auto& stages = loaded.model.stages();
+  for (size_t i = 0; i < stages.size(); ++i)
+    for (layers::BatchNorm* norm : batchnorms(stages[i])) norm->frozen = !phase.batchnorm_trains[i];
 }
 
 }  // namespace vtl::finetune

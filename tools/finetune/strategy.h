@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "vtl/models/model.h"
+#include "vtl/models/pretrained.h"
 #include "vtl/optim/groups.h"
 #include "vtl/tools/finetune/options.h"
 
@@ -29,7 +29,7 @@ std::vector<Phase> phases(const TrainOptions& options, const models::Model& mode
 // "train", "frozen", "train in 3 of 18 stages", "none" when the model has no BatchNorm.
 std::string describe_batchnorm(const Phase& phase, const models::Model& model);
 
-// Sets BatchNorm::frozen everywhere as the phase says. What learns is the caller's: models::set_learning.
-void apply_batchnorm(const Phase& phase, const models::Model& model);
+// Makes exactly the phase's parameters learn, and sets BatchNorm::frozen everywhere as it says.
+void apply(const Phase& phase, models::LoadedModel& loaded);
 
 }  // namespace vtl::finetune

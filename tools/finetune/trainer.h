@@ -13,7 +13,7 @@
 namespace vtl::finetune {
 
 struct TrainResult {
-  models::LoadedModel model;  // of the best epoch; with lora the adapters are attached, unmerged
+  models::LoadedModel model;  // of the best epoch, frozen; with lora the adapters are attached, unmerged
   Plan plan;
   std::vector<EpochEvent> history;
   int64_t best_epoch = 0;       // from 1; 0 after a dry run

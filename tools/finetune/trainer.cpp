@@ -1,0 +1,387 @@
+#include "vtl/tools/finetune/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "vtl/core/context.h"
+#include "vtl/core/error.h"
+#include "vtl/core/parallel.h"
+#include "vtl/core/tape.h"
+#include "vtl/io/loader.h"
+#include "vtl/optim/optimizer.h"
+#include "vtl/tools/finetune/inputs.h"
+#include "vtl/tools/finetune/memory.h"
+#include "vtl/tools/finetune/plan.h"
+#include "vtl/tools/finetune/run_folder.h"
+#include "vtl/tools/finetune/scopes.h"
+#include "vtl/tools/finetune/snapshot.h"
+#include "vtl/tools/finetune/strategy.h"
+#include "vtl/tools/finetune/task.h"
+
+namespace vtl::finetune {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kMaxBadSteps = 3;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+// Events to whoever listens: the run folder and the caller.
+class Reporter {
+ public:
+  Reporter(const Callbacks& callbacks, RunFolder* folder) : callbacks_(callbacks), folder_(folder) {}
+
+  void operator()(const Event& event) {
+    if (const auto* bad = std::get_if<BadFile>(&event)) bad_files_.push_back(*bad);
+    if (folder_) folder_->record(event);
+    if (callbacks_.on_event) callbacks_.on_event(event);
+  }
+  bool stop_requested() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
+  RunFolder* folder() const { return folder_; }
+  const std::vector<BadFile>& bad_files() const { return bad_files_; }
+
+ private:
+  const Callbacks& callbacks_;
+  RunFolder* folder_;
+  std::vector<BadFile> bad_files_;
+};
+
+// The mean loss of a step and what the model said, from its micro-batches.
+struct StepOutcome {
+  double loss = 0;
+  int64_t images = 0;
+  bool finite = true;
+};
+
+class Run {
+ public:
+  Run(const TrainOptions& options, models::LoadedModel loaded, io::Dataset data, Reporter& report)
+      : options_(options),
+        report_(report),
+        data_(std::move(data)),
+        phases_(phases(options, loaded.model)),
+        result_{std::move(loaded), {}, {}, 0, {}, {}, StopReason::finished, 0, 0, 0, {}},
+        normalizer_(model()),
+        task_(classification_task({data_.classes, static_cast<float>(options.label_smoothing), {}}, model().device)) {
+    std::set<layers::Parameter*> seen;
+    for (const Phase& phase : phases_)
+      for (const optim::Group& group : phase.groups)
+        for (const optim::Member& member : group.members)
+          if (seen.insert(member.parameter).second) learning_.push_back(member.parameter);
+  }
+
+  TrainResult operator()() {
+    const auto begin = Clock::now();
+    result_.plan = make_plan(options_, result_.model, data_, phases_);
+    report_(result_.plan);
+    if (RunFolder* folder = report_.folder()) folder->write_run(options_, result_.plan, models::base_sha256(result_.model));
+    if (!options_.dry_run) {
+      train_phases();
+      finish();
+      result_.seconds = seconds_since(begin);
+    }
+    result_.bad_files = report_.bad_files();
+    result_.peak_memory_bytes = peak_resident_memory_bytes();
+    if (RunFolder* folder = report_.folder()) folder->write_summary(result_);
+    return std::move(result_);
+  }
+
+ private:
+  const models::Model& model() const { return result_.model.model; }
+  bool stopped() const { return result_.stop == StopReason::requested; }
+
+  // ---- inputs ----
+
+  io::LoaderOptions loader_options(io::SampleOrder order, const io::Augmentation& augmentation) const {
+    io::LoaderOptions loader;
+    loader.batch_size = options_.run.batch_size;
+    loader.order = order;
+    loader.seed = options_.seed;
+    loader.preprocessing = model().facts.preprocessing;
+    loader.augmentation = augmentation;
+    loader.workers = result_.plan.workers;
+    loader.on_bad_file = [this](const BadFile& file) {
+      report_(file);
+      check_bad_files();
+    };
+    return loader;
+  }
+
+  // Files that turn out broken only when their pixels are decoded count as well.
+  void check_bad_files() const {
+    const auto files = static_cast<int64_t>(data_.train.size() + data_.val.size() + data_.test.size());
+    const auto bad = static_cast<int64_t>(report_.bad_files().size());
+    const int64_t allowed = io::allowed_bad_files(files, options_.max_bad / 100);
+    if (bad <= allowed) return;
+    std::vector<std::string> problems;
+    for (const BadFile& file : report_.bad_files()) problems.push_back(file.path + ": " + file.reason);
+    throw Error(ErrorKind::bad_data,
+                concat(bad, " of ", files, " pictures cannot be read, ", allowed, " are allowed (--max-bad); the first: ", problems[0]),
+                problems);
+  }
+
+  // What the frozen stages make of the pictures is computed once where it cannot change.
+  std::unique_ptr<Inputs> inputs(std::unique_ptr<io::Loader>& loader, const std::vector<io::Sample>& samples,
+                                 const io::LoaderOptions& options, size_t frozen_stages, bool cached) const {
+    if (!cached) {
+      if (!loader) loader = std::make_unique<io::Loader>(samples, options);
+      return picture_inputs(*loader, normalizer_);
+    }
+    io::LoaderOptions once = options;
+    once.order = io::SampleOrder::as_given;
+    once.cache_bytes = 0;
+    io::Loader passing(samples, once);
+    return cached_inputs(passing, normalizer_, model(), frozen_stages, options);
+  }
+
+  std::unique_ptr<Inputs> train_inputs(const Phase& phase) {
+    const auto order = options_.shuffle ? io::SampleOrder::shuffled : io::SampleOrder::as_given;
+    const auto augmentation = io::augmentation(phase.augment ? options_.augment : io::AugmentPreset::none);
+    const bool cached = is_cached(phase, model(), static_cast<int64_t>(data_.train.size()));
+    train_loader_.reset();
+    return inputs(train_loader_, data_.train, loader_options(order, augmentation), phase.frozen_stages, cached);
+  }
+
+  std::unique_ptr<Inputs> val_inputs(const Phase& phase) {
+    if (data_.val.empty()) return nullptr;
+    Phase plain = phase;
+    plain.augment = false;
+    const bool cached = is_cached(plain, model(), static_cast<int64_t>(data_.val.size()));
+    return inputs(val_loader_, data_.val, loader_options(io::SampleOrder::as_given, {}), phase.frozen_stages, cached);
+  }
+
+  // ---- training ----
+
+  void train_phases() {
+    const std::vector<PhaseLength> lengths = phase_lengths(options_, phases_, static_cast<int64_t>(data_.train.size()));
+    for (size_t i = 0; i < phases_.size() && lengths[i].steps > 0 && !stopped(); ++i) {
+      train_phase(phases_[i], lengths[i]);
+      first_epoch_ += lengths[i].epochs;
+    }
+    if (!stopped() && result_.stop == StopReason::finished && options_.max_steps && result_.steps == *options_.max_steps)
+      result_.stop = StopReason::max_steps;
+  }
+
+  void train_phase(const Phase& phase, const PhaseLength& length) {
+    apply(phase, result_.model);
+    optim::OptimizerOptions how;
+    how.kind = options_.optimizer;
+    how.momentum = static_cast<float>(options_.momentum);
+    how.clip_norm = static_cast<float>(options_.clip);
+    optim::Optimizer optimizer(how, phase.groups, model().device, options_.seed);
+    const optim::Schedule schedule{options_.schedule, length.steps, optim::warmup_steps(options_.warmup, length.steps)};
+
+    report_(PhaseEvent{phase.name, first_epoch_ + 1, result_.plan.phases[&phase - phases_.data()].trainable_parameters});
+    const std::unique_ptr<Inputs> train = train_inputs(phase), val = val_inputs(phase);
+    int64_t phase_step = 0, without_improvement = 0;
+    for (int64_t epoch = 0; epoch < length.epochs && !stopped(); ++epoch) {
+      const auto begin = Clock::now();
+      EpochEvent event;
+      event.epoch = first_epoch_ + epoch + 1;
+      event.epochs = result_.plan.epochs;
+      train_epoch(event, *train, optimizer, schedule, phase_step);
+      if (val) event.validation = evaluate(*val);
+      event.seconds = seconds_since(begin);
+      keep_if_best(event);
+      without_improvement = event.best ? 0 : without_improvement + 1;
+      report_(event);
+      result_.history.push_back(event);
+      if (options_.early_stop > 0 && without_improvement >= options_.early_stop && !stopped()) {
+        result_.stop = StopReason::early_stop;
+        return;
+      }
+    }
+    if (!stopped()) result_.stop = StopReason::finished;
+  }
+
+  void train_epoch(EpochEvent& event, Inputs& inputs, optim::Optimizer& optimizer, const optim::Schedule& schedule,
+                   int64_t& phase_step) {
+    const auto observer = task_->observer();
+    double loss_sum = 0;
+    int64_t images = 0;
+    auto last = Clock::now();
+    inputs.start(event.epoch);
+    for (std::vector<InputBatch> micro_batches; phase_step < schedule.total_steps && gather(inputs, micro_batches);) {
+      const double factor = optim::rate_factor(schedule, phase_step++);
+      const StepOutcome outcome = step(micro_batches, inputs.stage(), optimizer, factor, *observer);
+      const StepState state = optimizer.read_state();
+      const bool skipped = !outcome.finite || state.skip != 0;
+      check_divergence(skipped, outcome, state);
+      if (!skipped) {
+        loss_sum += outcome.loss * static_cast<double>(outcome.images);
+        images += outcome.images;
+      }
+      ++result_.steps;
+      const double elapsed = seconds_since(last);
+      last = Clock::now();
+      StepEvent done{event.epoch, event.epochs, result_.steps, result_.plan.steps, outcome.loss, {}, state.grad_norm,
+                     static_cast<double>(outcome.images) / elapsed, skipped};
+      for (const optim::Group& group : optimizer.groups()) done.rates.emplace_back(group.name, group.learning_rate * factor);
+      report_(done);
+      if (report_.stop_requested()) {
+        result_.stop = StopReason::requested;
+        break;
+      }
+    }
+    if (images == 0) return;
+    event.train_loss = loss_sum / static_cast<double>(images);
+    event.train_accuracy = observer->metrics().accuracy;
+  }
+
+  // The micro-batches of one step; none at the end of the epoch.
+  bool gather(Inputs& inputs, std::vector<InputBatch>& micro_batches) const {
+    micro_batches.clear();
+    for (InputBatch batch; static_cast<int64_t>(micro_batches.size()) < options_.accumulate && inputs.next(batch);)
+      micro_batches.push_back(std::move(batch));
+    return !micro_batches.empty();
+  }
+
+  StepOutcome step(std::vector<InputBatch>& micro_batches, size_t stage, optim::Optimizer& optimizer, double rate_factor,
+                   Observer& observer) const {
+    TrainingScope training;
+    StepScope with_step(optimizer.state());
+    StepOutcome outcome;
+    for (const InputBatch& batch : micro_batches) outcome.images += batch.count();
+    std::vector<std::pair<Tensor, Tensor>> observed;
+    optimizer.zero_grad();
+    for (size_t i = 0; i < micro_batches.size(); ++i) {
+      const InputBatch batch = std::exchange(micro_batches[i], {});
+      // Each picture counts the same, however the step is divided.
+      const float share = static_cast<float>(static_cast<double>(batch.count()) / static_cast<double>(outcome.images));
+      if (micro_batches.size() > 1) optimizer.set_micro_batch(static_cast<int64_t>(i));
+      Tape tape;
+      TapeScope recording(tape);
+      const Tensor output = model().forward(batch.x, stage, model().stages().size());
+      const Tensor loss = task_->loss(output, batch.labels);
+      const double value = loss.item();
+      outcome.loss += share * value;
+      outcome.finite = outcome.finite && std::isfinite(value);
+      if (!outcome.finite) {
+        tape.clear();
+        return outcome;
+      }
+      observed.emplace_back(output.value(), batch.labels);
+      tape.backward(loss, Tensor::from(std::span(&share, 1), loss.shape(), loss.device()));
+    }
+    optimizer.step(rate_factor);
+    for (const auto& [output, labels] : observed) observer.observe(output, labels);
+    return outcome;
+  }
+
+  void check_divergence(bool skipped, const StepOutcome& outcome, const StepState& state) {
+    bad_steps_ = skipped ? bad_steps_ + 1 : 0;
+    if (bad_steps_ < kMaxBadSteps) return;
+    fail(ErrorKind::diverged, "train: ", kMaxBadSteps, " steps in a row were not finite (loss ", outcome.loss, ", gradient norm ",
+         state.grad_norm, " at step ", result_.steps + 1, "); take a lower --lr, a longer --warmup or --precision fp32");
+  }
+
+  // ---- validation and what is kept ----
+
+  Metrics evaluate(Inputs& inputs) const {
+    NoTapeScope no_tape;
+    TrainingScope evaluating(false);
+    const auto observer = task_->observer();
+    inputs.start(0);
+    for (InputBatch batch; inputs.next(batch);)
+      observer->observe(model().forward(batch.x, inputs.stage(), model().stages().size()), batch.labels);
+    return observer->metrics();
+  }
+
+  double monitored(const Metrics& metrics) const {
+    return result_.plan.monitor == "macro_f1" ? metrics.macro_f1 : metrics.accuracy;
+  }
+
+  // Without validation images the last epoch is the best.
+  bool is_better(const Metrics& metrics) const {
+    if (result_.best_epoch == 0 || data_.val.empty()) return true;
+    const double now = monitored(metrics), before = monitored(result_.best);
+    return now > before || (now == before && metrics.loss < result_.best.loss);
+  }
+
+  void keep_if_best(EpochEvent& event) {
+    event.best = is_better(event.validation);
+    if (!event.best) return;
+    result_.best = event.validation;
+    result_.best_epoch = event.epoch;
+    best_ = Snapshot(model(), learning_);
+    if (RunFolder* folder = report_.folder()) save(folder->best());
+  }
+
+  void save(const std::filesystem::path& folder) const { models::save_model(result_.model, folder); }
+
+  void finish() {
+    report_(StopEvent{result_.stop, result_.history.empty() ? 0 : result_.history.back().epoch, result_.steps});
+    if (RunFolder* folder = report_.folder()) save(folder->last());
+    if (!result_.history.empty() && result_.history.back().epoch != result_.best_epoch) best_.restore();
+    models::set_learning(result_.model, [](const std::string&, const layers::Parameter&) { return false; });
+    if (data_.test.empty()) return;
+    io::Loader loader(data_.test, loader_options(io::SampleOrder::as_given, {}));
+    result_.test = evaluate(*picture_inputs(loader, normalizer_));
+  }
+
+  const TrainOptions& options_;
+  Reporter& report_;
+  io::Dataset data_;
+  std::vector<Phase> phases_;
+  TrainResult result_;
+  Normalizer normalizer_;
+  std::unique_ptr<Task> task_;
+  std::unique_ptr<io::Loader> train_loader_, val_loader_;
+  std::vector<layers::Parameter*> learning_;  // in any phase
+  Snapshot best_;
+  int64_t first_epoch_ = 0;  // epochs of the phases before
+  int bad_steps_ = 0;
+};
+
+models::LoadedModel load(const TrainOptions& options, const io::Dataset& data) {
+  models::LoadOptions load;
+  load.model.classes = static_cast<int64_t>(data.classes.size());
+  load.model.height = load.model.width = options.run.input_size;
+  load.model.precision = resolve_precision(options.run);
+  load.model.device = options.run.device;
+  load.model.seed = options.seed;
+  load.model.dropout = static_cast<float>(options.dropout);
+  load.model.drop_path = static_cast<float>(options.drop_path);
+  load.head = options.model.head;
+  load.class_names = data.classes;
+  if (options.strategy == Strategy::scratch) return models::scratch_model(options.model.model, load);
+  return models::load_model(options.model.model, options.model.weights, load);
+}
+
+void check_sources(const TrainOptions& options) {
+  if (options.model.model.empty() && options.model.weights.empty())
+    fail(ErrorKind::bad_argument, "--model: missing, expected a name such as resnet50 (vtl-finetune models lists them)");
+  if (options.strategy != Strategy::scratch && options.model.weights.empty())
+    fail(ErrorKind::bad_argument, "--weights: missing; give a safetensors file or a model directory, or take --strategy scratch");
+}
+
+}  // namespace
+
+TrainResult train(const TrainOptions& options, const Callbacks& callbacks) {
+  validate(options);
+  check_sources(options);
+  const RunScopes scopes(options.run);
+  std::optional<RunFolder> folder;
+  if (!options.out.empty() && !options.dry_run) folder.emplace(options.out);
+  Reporter report(callbacks, folder ? &*folder : nullptr);
+  io::Dataset data = io::open_dataset(options.data.string(), {options.val_split / 100, options.seed});
+  for (const BadFile& file : io::drop_bad_files(data, options.max_bad / 100)) report(file);
+  models::LoadedModel loaded = load(options, data);
+  if (options.run.crop_pct) loaded.model.facts.preprocessing.crop_pct = *options.run.crop_pct;
+  return Run(options, std::move(loaded), std::move(data), report)();
+}
+
+TrainResult train(const TrainOptions& options, models::LoadedModel model, io::Dataset data, const Callbacks& callbacks) {
+  validate(options);
+  const RunScopes scopes(options.run);
+  std::optional<RunFolder> folder;
+  if (!options.out.empty() && !options.dry_run) folder.emplace(options.out);
+  Reporter report(callbacks, folder ? &*folder : nullptr);
+  return Run(options, std::move(model), std::move(data), report)();
+}
+
+}  // namespace vtl::finetune

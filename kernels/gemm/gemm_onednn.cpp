@@ -78,6 +78,7 @@ bool try_gemm(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut&
                       {DNNL_ARG_WEIGHTS, packed_b ? memory(packed_b->layout, packed_b->data) : memory(layouts.b, b.data)},
                       {DNNL_ARG_DST, memory(layouts.c, out)}};
   post_ops.add_to(arguments, epilogue, layouts.channel, layouts.c);
+  if (post_ops.native_bias()) arguments[DNNL_ARG_BIAS] = memory(layouts.channel, epilogue.bias);
   execute(stream, *compiled, std::move(arguments));
 
   if (epilogue.preactivation)

@@ -3,7 +3,6 @@
 
 #include <vector>
 
-#include "vtl/kernels/activation_kind.h"
 #include "vtl/layers/conv2d.h"
 #include "vtl/models/model.h"
 

@@ -1,11 +1,15 @@
 #include "vtl/models/model.h"
 
 #include "vtl/core/error.h"
+#include "vtl/layers/batchnorm.h"
+#include "vtl/layers/init.h"
 #include "vtl/layers/shape_ops.h"
 
 namespace vtl::models {
 
-const char* name(Interpolation interpolation) { return interpolation == Interpolation::bilinear ? "bilinear" : "bicubic"; }
+const char* name(Interpolation interpolation) {
+  return interpolation == Interpolation::bilinear ? "bilinear" : "bicubic";
+}
 
 const char* name(CropMode mode) {
   switch (mode) {
@@ -27,7 +31,12 @@ class Initialiser : public layers::Visitor {
     parameter.set_value(
         to_working(model_.first_value(name, parameter, seed_), parameter, model_.precision, model_.device));
   }
-  void on_buffer(const std::string&, Tensor& buffer) override { buffer = buffer.to(model_.device); }
+  void on_batchnorm(const std::string&, layers::BatchNorm& norm) override {
+    const Shape channels = norm.weight.shape();
+    if (!norm.running_mean.defined()) norm.running_mean = layers::init_zeros(channels).to(model_.device);
+    if (!norm.running_var.defined()) norm.running_var = layers::init_ones(channels).to(model_.device);
+    if (!norm.num_batches_tracked.defined()) norm.num_batches_tracked = Tensor::zeros({}, DType::i64, model_.device);
+  }
 
  private:
   const Model& model_;

@@ -1,7 +1,6 @@
 // The one type-erased model that the registry makes: an ordered list of stages over some family's plain structs.
 #pragma once
 
-#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -10,25 +9,17 @@
 #include "vtl/core/context.h"
 #include "vtl/core/named_tensors.h"
 #include "vtl/core/tensor.h"
+#include "vtl/io/preprocessing.h"
 #include "vtl/layers/visitor.h"
 
 namespace vtl::models {
 
-enum class Interpolation { bilinear, bicubic };
-enum class CropMode { center, squash, border };
+// What happened to the images that the weights were trained on.
+using io::CropMode;
+using io::Interpolation;
+using io::Preprocessing;
 const char* name(Interpolation interpolation);
 const char* name(CropMode mode);
-
-// What happened to the images that the weights were trained on.
-struct Preprocessing {
-  int64_t height = 224, width = 224;
-  double crop_pct = 0.875;
-  CropMode crop_mode = CropMode::center;
-  Interpolation interpolation = Interpolation::bicubic;
-  std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, std{0.229f, 0.224f, 0.225f};
-
-  friend bool operator==(const Preprocessing&, const Preprocessing&) = default;
-};
 
 // Numbers and switches of the forward pass that no tensor's shape tells; stored in every file that we write.
 struct Constants {
@@ -99,7 +90,7 @@ class Model {
   Tensor first_value(const std::string& name, const layers::Parameter& parameter, uint64_t seed) const {
     return network_.first_value(name, parameter, seed);
   }
-  // Gives each parameter that has no value yet its first value, in the model's precision on its device.
+  // Gives each parameter and buffer that has no value yet its first one, in the model's precision on its device.
   void initialise(uint64_t seed) const;
 
  private:

@@ -5,9 +5,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "vtl/io/weight_file.h"
 #include "vtl/models/model.h"
 #include "vtl/models/registry.h"
 
@@ -24,7 +26,7 @@ struct LoadReport {
   std::vector<std::string> dropped;     // file names left out on purpose: the old head
   std::vector<std::string> random;      // model names with first values: the new head
   std::vector<std::string> resampled;   // position embeddings brought to another grid
-  std::vector<std::string> converted;   // "F16 to F32", ...
+  std::vector<std::string> converted;   // "F16 to F32: 152 tensors", ...
   std::vector<std::string> notes;       // what the user should know
 };
 
@@ -36,7 +38,11 @@ struct LoadedModel {
   Model model;
   LoadReport report;
   std::shared_ptr<const PretrainedSource> source;  // null for a model from scratch
-  std::string base_sha256;
+  uint64_t seed = 0;                               // of first values
+  // Parameters that have learned, or were changed otherwise: their file no longer tells their values.
+  std::set<std::string> changed;
+  // The f32 values of those among them that are frozen (again) and have only a bf16 working copy.
+  std::map<std::string, Tensor> masters;
 };
 
 struct LoadOptions {
@@ -51,11 +57,26 @@ LoadedModel load_model(std::string_view name, const std::filesystem::path& weigh
 // First values only.
 LoadedModel scratch_model(std::string_view name, const LoadOptions& options);
 
-// Makes exactly the parameters learn for which `wanted` says so; their masters are read again from the file in f32.
-void set_learning(LoadedModel& loaded, const std::function<bool(const std::string& name, const layers::Parameter&)>& wanted);
+// Which models a file's tensors fit, whatever their classifier. Both empty when nothing is recognised.
+struct Identified {
+  std::string dialect;
+  std::vector<std::string> models;  // the one that the file names first
+};
+Identified identify(const io::WeightFile& weights);
 
-// Writes DIR/model.safetensors and DIR/config.json as timm loads them. Tensors that never learned are copied byte for byte
-// from their source. `extra` goes into the metadata beside ours (keys "vtl.…").
+// Makes exactly the parameters learn for which `wanted` says so; their masters are read again from the file in f32.
+void set_learning(LoadedModel& loaded,
+                  const std::function<bool(const std::string& name, const layers::Parameter&)>& wanted);
+// The f32 values of a parameter of `loaded.model`, in the kernels' layout: its master, or what a bf16 working copy was
+// rounded from. May share the parameter's memory.
+Tensor master_values(const LoadedModel& loaded, const std::string& name, const layers::Parameter& parameter);
+
+// SHA-256 of the weights that the model was loaded from; empty for a model from scratch. Reads the file at the first call.
+std::string base_sha256(const LoadedModel& loaded);
+
+// Writes DIR/model.safetensors and DIR/config.json as timm loads them. Tensors that never learned are copied byte for
+// byte from their source; low-rank adapters are added to the weights that they belong to. `extra` goes into the metadata
+// beside ours (keys "vtl.…").
 void save_model(const LoadedModel& loaded, const std::filesystem::path& directory,
                 const std::map<std::string, std::string>& extra = {});
 

@@ -137,6 +137,12 @@ Network build(EfficientNetConfig config, const ModelOptions& options, ModelFacts
 
 Network build(VitConfig config, const ModelOptions& options, ModelFacts& facts) {
   apply(options, facts.classes, config);
+  if (options.pool && *options.pool != (config.pool == VitConfig::Pool::token ? "token" : "avg")) {
+    config.pool = *options.pool == "token" ? VitConfig::Pool::token : VitConfig::Pool::average;
+    config.fc_norm = config.pool == VitConfig::Pool::average;
+  }
+  VTL_CHECK(config.pool == VitConfig::Pool::average || config.class_token, "model ", facts.name,
+            ": it has no class token to pool, choose the pooling 'avg'");
   config.height = facts.preprocessing.height;
   config.width = facts.preprocessing.width;
   facts.family = "vit";
@@ -193,7 +199,9 @@ Model describe_model(std::string_view name, const ModelOptions& options) {
   if (!architecture) fail_unknown_name(wanted.name);
   const PretrainedTag* tag = find_tag(wanted.name, wanted.tag);
   if (!tag) fail_unknown_tag(wanted);
-  VTL_CHECK(options.classes.value_or(0) >= 0, "model ", name, ": ", *options.classes, " classes");
+  VTL_CHECK(options.classes.value_or(0) >= 0, "model ", name, ": ", options.classes.value_or(0), " classes");
+  VTL_CHECK(options.pool.value_or("avg") == "avg" || options.pool == "token", "model ", name, ": the pooling '",
+            options.pool.value_or(""), "', expected 'token' or 'avg'");
   ModelFacts facts;
   facts.name = wanted.name;
   facts.tag = tag->tag;

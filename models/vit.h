@@ -2,7 +2,7 @@
 // towers. What tells them apart is data.
 #pragma once
 
-#include "vtl/kernels/activation_kind.h"
+#include "vtl/layers/elementwise.h"
 #include "vtl/models/model.h"
 
 namespace vtl::models {

@@ -18,11 +18,11 @@ double ratio(int64_t part, int64_t whole) {
 
 int64_t best_class(std::span<const double> row) { return std::max_element(row.begin(), row.end()) - row.begin(); }
 
-// Of equal scores the later class ranks first, as in scikit-learn.
+// Of equal scores the lower class ranks first, as for accuracy.
 bool in_top(std::span<const double> row, int64_t label) {
   int64_t before = 0;
   for (int64_t c = 0; c < static_cast<int64_t>(row.size()); ++c)
-    before += row[c] > row[label] || (row[c] == row[label] && c > label);
+    before += row[c] > row[label] || (row[c] == row[label] && c < label);
   return before < kTop;
 }
 
@@ -51,7 +51,7 @@ std::vector<ClassMetrics> per_class_metrics(const std::vector<std::vector<int64_
     }
     const int64_t right = confusion[c][c];
     result[c] = {names.empty() ? std::to_string(c) : names[c], ratio(right, predicted), ratio(right, labelled),
-                 ratio(2 * right, predicted + labelled), labelled};
+                 ratio(2 * right, predicted + labelled), labelled, {}};
   }
   return result;
 }
@@ -80,16 +80,16 @@ std::optional<double> class_auc(const Scores& scores, int64_t c) {
   return roc_auc(column, positive);
 }
 
-std::optional<double> auc(const Scores& scores) {
-  if (scores.classes < 2) return std::nullopt;
-  if (scores.classes == 2) return class_auc(scores, 1);
+std::optional<double> overall_auc(const std::vector<ClassMetrics>& per_class) {
+  if (per_class.size() == 2) return per_class[1].auc;
   double sum = 0;
-  for (int64_t c = 0; c < scores.classes; ++c) {
-    const auto one = class_auc(scores, c);
-    if (!one) return std::nullopt;
-    sum += *one;
+  int64_t defined = 0;
+  for (const ClassMetrics& c : per_class) {
+    sum += c.auc.value_or(0);
+    defined += c.auc.has_value();
   }
-  return sum / static_cast<double>(scores.classes);
+  if (defined == 0) return std::nullopt;
+  return sum / static_cast<double>(defined);
 }
 
 }  // namespace
@@ -129,7 +129,8 @@ Metrics classification_metrics(const Scores& scores, const std::vector<std::stri
   metrics.top5 = ratio(top, metrics.images);
   metrics.per_class = per_class_metrics(metrics.confusion, class_names);
   metrics.macro_f1 = macro_f1(metrics.confusion, metrics.per_class);
-  metrics.auc = auc(scores);
+  for (int64_t c = 0; c < scores.classes; ++c) metrics.per_class[static_cast<size_t>(c)].auc = class_auc(scores, c);
+  metrics.auc = overall_auc(metrics.per_class);
   return metrics;
 }
 

@@ -28,15 +28,16 @@ struct ClassMetrics {
   std::string name;
   double precision = 0, recall = 0, f1 = 0;  // 0 where the denominator is 0
   int64_t support = 0;
+  std::optional<double> auc;  // against the rest; none without a positive or without a negative
 };
 
 struct Metrics {
   int64_t images = 0;
   double loss = 0;      // mean cross entropy of the scores, without smoothing or class weights
   double accuracy = 0;  // ties go to the lowest class
-  double top5 = 0;      // 1 with five classes or fewer
+  double top5 = 0;      // the same; 1 with five classes or fewer
   double macro_f1 = 0;  // mean over the classes that occur as label or prediction
-  std::optional<double> auc;  // two classes: of the second one; more: one against the rest, the mean; none when a class is missing
+  std::optional<double> auc;  // two classes: of the second one; more: the mean over the classes that have one
   std::vector<ClassMetrics> per_class;
   std::vector<std::vector<int64_t>> confusion;  // [label][prediction]
 };

@@ -6,6 +6,7 @@
 
 #include "vtl/core/error.h"
 #include "vtl/layers/batchnorm.h"
+#include "vtl/models/lora.h"
 
 namespace vtl::finetune {
 namespace {
@@ -29,7 +30,7 @@ class Collector : public layers::Visitor {
   int distance = 0;
 
   void on_parameter(const std::string& name, layers::Parameter& parameter) override {
-    const bool adapter = name.find(".lora_") != std::string::npos;
+    const bool adapter = models::is_adapter_name(name);
     entries.push_back({{name, &parameter, distance}, stage, kind, adapter, name.ends_with("bias") && !adapter});
   }
 };

@@ -2,21 +2,10 @@
 
 #include "vtl/core/error.h"
 #include "vtl/layers/softmax_xent.h"
+#include "vtl/tools/finetune/tensor_values.h"
 
 namespace vtl::finetune {
 namespace {
-
-std::vector<float> to_host_f32(const Tensor& tensor) {
-  std::vector<float> values(static_cast<size_t>(tensor.numel()));
-  if (tensor.dtype() == DType::f32) {
-    tensor.copy_to_host(std::as_writable_bytes(std::span(values)));
-    return values;
-  }
-  std::vector<bf16> narrow(values.size());
-  tensor.copy_to_host(std::as_writable_bytes(std::span(narrow)));
-  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(narrow[i]);
-  return values;
-}
 
 class ClassificationObserver : public Observer {
  public:
@@ -24,7 +13,7 @@ class ClassificationObserver : public Observer {
 
   void observe(const Tensor& output, const Tensor& targets) override {
     classes_ = output.dim(-1);
-    const std::vector<float> logits = to_host_f32(output);
+    const std::vector<float> logits = host_values(output);
     logits_.insert(logits_.end(), logits.begin(), logits.end());
     const size_t before = labels_.size();
     labels_.resize(before + static_cast<size_t>(targets.numel()));

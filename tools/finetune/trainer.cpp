@@ -11,6 +11,7 @@
 #include "vtl/core/parallel.h"
 #include "vtl/core/tape.h"
 #include "vtl/io/loader.h"
+#include "vtl/models/lora.h"
 #include "vtl/optim/optimizer.h"
 #include "vtl/tools/finetune/inputs.h"
 #include "vtl/tools/finetune/memory.h"
@@ -337,6 +338,12 @@ class Run {
   int bad_steps_ = 0;
 };
 
+void attach_adapters(const TrainOptions& options, models::LoadedModel& loaded) {
+  if (options.strategy != Strategy::lora) return;
+  const double alpha = options.alpha.value_or(static_cast<double>(options.rank));
+  models::attach_lora(loaded, {options.rank, alpha, options.targets, options.seed});
+}
+
 models::LoadedModel load(const TrainOptions& options, const io::Dataset& data) {
   models::LoadOptions load;
   load.model.classes = static_cast<int64_t>(data.classes.size());
@@ -372,6 +379,7 @@ TrainResult train(const TrainOptions& options, const Callbacks& callbacks) {
   for (const BadFile& file : io::drop_bad_files(data, options.max_bad / 100)) report(file);
   models::LoadedModel loaded = load(options, data);
   if (options.run.crop_pct) loaded.model.facts.preprocessing.crop_pct = *options.run.crop_pct;
+  attach_adapters(options, loaded);
   return Run(options, std::move(loaded), std::move(data), report)();
 }
 
@@ -381,6 +389,7 @@ TrainResult train(const TrainOptions& options, models::LoadedModel model, io::Da
   std::optional<RunFolder> folder;
   if (!options.out.empty() && !options.dry_run) folder.emplace(options.out);
   Reporter report(callbacks, folder ? &*folder : nullptr);
+  attach_adapters(options, model);
   return Run(options, std::move(model), std::move(data), report)();
 }
 

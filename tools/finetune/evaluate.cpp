@@ -1,0 +1,209 @@
+#include "vtl/tools/finetune/evaluate.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "vtl/core/error.h"
+#include "vtl/io/loader.h"
+#include "vtl/tools/finetune/inputs.h"
+#include "vtl/tools/finetune/run_folder.h"
+#include "vtl/tools/finetune/scopes.h"
+#include "vtl/tools/finetune/tensor_values.h"
+#include "vtl/tools/finetune/task.h"
+
+namespace vtl::finetune {
+namespace {
+
+namespace fs = std::filesystem;
+
+models::LoadOptions load_options(const RunOptions& options) {
+  validate(options);
+  models::LoadOptions load;
+  load.model.height = load.model.width = options.input_size;
+  load.model.precision = resolve_precision(options);
+  load.model.device = options.device;
+  return load;
+}
+
+models::LoadedModel with_crop(models::LoadedModel loaded, const RunOptions& options) {
+  if (options.crop_pct) loaded.model.facts.preprocessing.crop_pct = *options.crop_pct;
+  return loaded;
+}
+
+// Hands every batch in order to `consume(batch, normalised images)`.
+template <class Consume>
+std::vector<BadFile> for_each_batch(const models::Model& model, const std::vector<io::Sample>& images, const RunOptions& options,
+                                    const Progress& progress, Consume&& consume) {
+  NoTapeScope no_tape;
+  TrainingScope evaluating(false);
+  std::vector<BadFile> bad;
+  io::LoaderOptions how;
+  how.batch_size = options.batch_size;
+  how.order = io::SampleOrder::as_given;
+  how.preprocessing = model.facts.preprocessing;
+  how.workers = options.workers >= 0 ? options.workers : io::default_workers(options.device);
+  how.cache_bytes = 0;
+  how.on_bad_file = [&](const BadFile& file) { bad.push_back(file); };
+  const auto count = static_cast<int64_t>(images.size());
+  io::Loader loader(images, how);
+  const Normalizer normalizer(model);
+  loader.start(0);
+  int64_t done = 0;
+  for (io::Batch batch; loader.next(batch);) {
+    consume(batch, normalizer(batch.images));
+    done += batch.count();
+    if (progress) progress(std::min(count, done + static_cast<int64_t>(bad.size())), count);
+  }
+  return bad;
+}
+
+std::string label(const models::ModelFacts& facts, int64_t index) {
+  const auto& names = facts.class_names;
+  return index < static_cast<int64_t>(names.size()) ? names[static_cast<size_t>(index)] : std::to_string(index);
+}
+
+// The classes that the targets of a data folder are to index.
+std::vector<std::string> classes_for(const models::ModelFacts& facts, const fs::path& data) {
+  if (!facts.class_names.empty()) return facts.class_names;
+  std::vector<std::string> classes = io::open_dataset(data.string()).classes;
+  if (static_cast<int64_t>(classes.size()) > facts.classes)
+    fail(ErrorKind::bad_data, data.string(), ": has ", classes.size(), " classes, the model ", facts.name, " knows ", facts.classes,
+         " and does not say which");
+  return classes;
+}
+
+Prediction rank(const models::ModelFacts& facts, const std::string& path, std::vector<float> logits, int64_t top) {
+  const auto classes = static_cast<int64_t>(logits.size());
+  const int64_t no_label = 0;
+  const std::vector<double> probabilities = scores_of_logits(logits, std::span(&no_label, 1), classes).values;
+  std::vector<int64_t> order(logits.size());
+  std::iota(order.begin(), order.end(), int64_t{0});
+  const int64_t kept = std::min(std::max<int64_t>(top, 1), classes);
+  std::partial_sort(order.begin(), order.begin() + kept, order.end(), [&](int64_t a, int64_t b) {
+    return logits[static_cast<size_t>(a)] != logits[static_cast<size_t>(b)] ? logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]
+                                                                            : a < b;
+  });
+  Prediction prediction{path, {}, {}, {}};
+  for (int64_t i = 0; i < kept; ++i) {
+    const int64_t c = order[static_cast<size_t>(i)];
+    prediction.top.push_back({label(facts, c), c, probabilities[static_cast<size_t>(c)]});
+  }
+  prediction.logits = std::move(logits);
+  return prediction;
+}
+
+// The pictures of a folder by name; a file is itself.
+std::vector<fs::path> expand(const std::vector<fs::path>& paths) {
+  std::vector<fs::path> files;
+  for (const fs::path& path : paths) {
+    std::error_code ignored;
+    if (!fs::is_directory(path, ignored)) {
+      files.push_back(path);
+      continue;
+    }
+    std::vector<fs::path> inside;
+    for (const auto& entry : fs::directory_iterator(path))
+      if (entry.is_regular_file() && entry.path().filename().string().front() != '.') inside.push_back(entry.path());
+    std::sort(inside.begin(), inside.end());
+    files.insert(files.end(), inside.begin(), inside.end());
+  }
+  return files;
+}
+
+}  // namespace
+
+models::LoadedModel open_model(const fs::path& what, const RunOptions& options) {
+  const bool is_run = is_run_folder(what);
+  if (!is_run && !fs::exists(what))
+    fail(ErrorKind::bad_model, what.string(), ": no such run folder or model directory");
+  return with_crop(models::load_model("", is_run ? what / "best" : what, load_options(options)), options);
+}
+
+models::LoadedModel open_model(const ModelOptions& model, const RunOptions& options) {
+  models::LoadOptions load = load_options(options);
+  load.head = models::HeadPolicy::keep;
+  return with_crop(models::load_model(model.model, model.weights, load), options);
+}
+
+Evaluation evaluate(const models::LoadedModel& loaded, const std::vector<io::Sample>& images, const RunOptions& options,
+                    const Progress& progress) {
+  validate(options);
+  const RunScopes scopes(options);
+  const auto begin = std::chrono::steady_clock::now();
+  const models::Model& model = loaded.model;
+  const auto observer = classification_task({model.facts.class_names, 0, {}}, model.device)->observer();
+  Evaluation evaluation;
+  int64_t seen = 0;
+  evaluation.bad_files = for_each_batch(model, images, options, progress, [&](const io::Batch& batch, const Tensor& x) {
+    observer->observe(model.forward(x), batch.labels);
+    seen += batch.count();
+  });
+  if (seen == 0) fail(ErrorKind::bad_data, "evaluate: none of ", images.size(), " pictures can be read");
+  evaluation.metrics = observer->metrics();
+  evaluation.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return evaluation;
+}
+
+Evaluation evaluate(const models::LoadedModel& model, const fs::path& data, const RunOptions& options, const Progress& progress) {
+  const std::vector<std::string> classes = classes_for(model.model.facts, data);
+  return evaluate(model, io::open_evaluation_set(data.string(), classes), options, progress);
+}
+
+std::vector<Prediction> predict(const models::LoadedModel& model, const std::vector<fs::path>& paths, const RunOptions& options,
+                                int64_t top, const Progress& progress) {
+  std::vector<io::Sample> samples;
+  for (const fs::path& path : expand(paths)) samples.push_back({path.string(), nullptr, io::ClassIndex{0}});
+  return predict(model, samples, options, top, progress);
+}
+
+std::vector<Prediction> predict(const models::LoadedModel& loaded, const std::vector<io::Sample>& images, const RunOptions& options,
+                                int64_t top, const Progress& progress) {
+  if (images.empty()) fail(ErrorKind::bad_data, "predict: no pictures were given");
+  validate(options);
+  const RunScopes scopes(options);
+  const models::Model& model = loaded.model;
+  std::vector<Prediction> predictions(images.size());
+  const std::vector<BadFile> bad = for_each_batch(model, images, options, progress, [&](const io::Batch& batch, const Tensor& x) {
+    const Tensor output = model.forward(x);
+    const std::vector<float> logits = host_values(output);
+    const int64_t classes = output.dim(-1);
+    for (int64_t i = 0; i < batch.count(); ++i) {
+      const auto row = logits.begin() + i * classes;
+      const auto sample = static_cast<size_t>(batch.samples[static_cast<size_t>(i)]);
+      predictions[sample] = rank(model.facts, images[sample].path, {row, row + classes}, top);
+    }
+  });
+  // What was not filled in could not be read; the loader names such files in order.
+  size_t next_bad = 0;
+  for (size_t i = 0; i < predictions.size(); ++i)
+    if (predictions[i].top.empty()) predictions[i] = {images[i].path, next_bad < bad.size() ? bad[next_bad++].reason : "cannot be read", {}, {}};
+  return predictions;
+}
+
+Features features(const models::LoadedModel& loaded, const fs::path& data, const RunOptions& options, const Progress& progress) {
+  validate(options);
+  const RunScopes scopes(options);
+  const models::Model& model = loaded.model;
+  Features features;
+  // Of a picture only its place matters here, so that any data folder's own classes will do.
+  const io::Dataset dataset = io::open_dataset(data.string());
+  features.classes = dataset.classes;
+  std::vector<io::Sample> samples = dataset.train;
+  samples.insert(samples.end(), dataset.val.begin(), dataset.val.end());
+  samples.insert(samples.end(), dataset.test.begin(), dataset.test.end());
+  std::stable_sort(samples.begin(), samples.end(), [](const io::Sample& a, const io::Sample& b) { return a.path < b.path; });
+  features.bad_files = for_each_batch(model, samples, options, progress, [&](const io::Batch& batch, const Tensor& x) {
+    const Tensor output = model.features(x);
+    features.width = output.dim(-1);
+    const std::vector<float> values = host_values(output);
+    features.values.insert(features.values.end(), values.begin(), values.end());
+    for (const int64_t sample : batch.samples) {
+      features.paths.push_back(samples[static_cast<size_t>(sample)].path);
+      features.labels.push_back(std::get<io::ClassIndex>(samples[static_cast<size_t>(sample)].target));
+    }
+  });
+  return features;
+}
+
+}  // namespace vtl::finetune

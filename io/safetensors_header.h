@@ -1,5 +1,6 @@
 // The header of a safetensors file: 8 bytes with its length N, N bytes of JSON, then the data of the tensors without a
-// gap. The file is not trusted: the header is checked by these rules, in this order, before anything is believed.
+// gap. The file is not trusted: the header is checked by these rules before anything in it is believed. A file that
+// breaks several is refused for one of them.
 //   A2 the file has 8 bytes or more; A3 N <= 100,000,000; A4 N fits the file, checked before memory is asked for
 //   A6 UTF-8 without byte order mark; A7 exactly one JSON object, white space around it; A8 at most 3 levels deep
 //   A9 no key twice at any level, compared after unescaping; A14 numbers are plain integers below 2^64

@@ -139,7 +139,8 @@ WeightFile::WeightFile(const std::filesystem::path& path, const SafetensorsLimit
     shards_.emplace_back(path, limits);
   }
   list_tensors();
-  merge_metadata();
+  for (const SafetensorsFile& file : shards_)
+    warnings_.insert(warnings_.end(), file.warnings().begin(), file.warnings().end());
 }
 
 void WeightFile::open_directory(const SafetensorsLimits& limits) {
@@ -189,6 +190,9 @@ void WeightFile::open_index(const Directory& directory, const std::string& name,
 }
 
 void WeightFile::list_tensors() {
+  size_t count = 0;
+  for (const SafetensorsFile& file : shards_) count += static_cast<size_t>(file.size());
+  order_.reserve(count);
   for (size_t s = 0; s < shards_.size(); ++s)
     for (int64_t i = 0; i < shards_[s].size(); ++i)
       order_.push_back({static_cast<int32_t>(s), static_cast<int32_t>(i)});
@@ -198,18 +202,21 @@ void WeightFile::list_tensors() {
   });
 }
 
-void WeightFile::merge_metadata() {
-  std::set<std::string> contradicted;
+std::optional<std::string_view> WeightFile::metadata(std::string_view key) const {
+  std::optional<std::string_view> agreed;
   for (const SafetensorsFile& shard : shards_) {
-    for (const auto& [key, value] : shard.metadata())
-      if (metadata_.emplace(key, value).first->second != value) contradicted.insert(key);
-    warnings_.insert(warnings_.end(), shard.warnings().begin(), shard.warnings().end());
+    const auto value = shard.metadata(key);
+    if (value && agreed && *value != *agreed) return {};
+    if (value) agreed = value;
   }
-  for (const std::string& key : contradicted) {
-    metadata_.erase(key);
-    warnings_.push_back(concat(path_.string(), ": the files contradict each other about metadata ", in_quotes(key),
-                               ", which is left out"));
-  }
+  return agreed;
+}
+
+std::map<std::string, std::string> WeightFile::metadata() const {
+  std::map<std::string, std::string> all;
+  for (const SafetensorsFile& shard : shards_) all.merge(shard.metadata());
+  if (shards_.size() > 1) std::erase_if(all, [&](const auto& pair) { return !metadata(pair.first); });
+  return all;
 }
 
 std::string_view WeightFile::name(int64_t index) const {

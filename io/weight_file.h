@@ -46,8 +46,10 @@ class WeightFile {
   void read_pieces(const TensorInfo& tensor, const ByteSink& sink) const { shard(tensor).read_pieces(tensor, sink); }
   int64_t count_non_finite(const TensorInfo& tensor) const { return shard(tensor).count_non_finite(tensor); }
 
-  // Of all files; a key that they contradict each other about is left out, with a warning.
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  // The value that all files with this key agree on; nothing when none has it or they contradict each other.
+  std::optional<std::string_view> metadata(std::string_view key) const;
+  // All of those, copied.
+  std::map<std::string, std::string> metadata() const;
   // The text of the directory's config.json, which is valid JSON; nothing without one.
   const std::optional<std::string>& config() const { return config_; }
   // What was odd but no error.
@@ -66,12 +68,10 @@ class WeightFile {
   void open_directory(const SafetensorsLimits& limits);
   void open_index(const Directory& directory, const std::string& name, const SafetensorsLimits& limits);
   void list_tensors();
-  void merge_metadata();
 
   std::filesystem::path path_;
   std::vector<SafetensorsFile> shards_;
   std::vector<Place> order_;
-  std::map<std::string, std::string> metadata_;
   std::optional<std::string> config_;
   std::vector<std::string> warnings_;
 };

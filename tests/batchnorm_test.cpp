@@ -46,7 +46,10 @@ Statistics statistics(const Values& x, int64_t rows, int64_t channels) {
   Statistics s{Values(channels), Values(channels)};
   for (int64_t c = 0; c < channels; ++c) {
     for (int64_t r = 0; r < rows; ++r) s.mean[c] += x[r * channels + c] / rows;
-    for (int64_t r = 0; r < rows; ++r) s.variance[c] += std::pow(x[r * channels + c] - s.mean[c], 2) / rows;
+    for (int64_t r = 0; r < rows; ++r) {
+      const double centred = x[r * channels + c] - s.mean[c];
+      s.variance[c] += centred * centred / rows;
+    }
   }
   return s;
 }
@@ -54,10 +57,11 @@ Statistics statistics(const Values& x, int64_t rows, int64_t channels) {
 // y = activation((x - mean) / sqrt(variance + eps) * weight + bias + residual)
 Values apply(const Values& x, const Statistics& s, const Values& weight, const Values& bias, const Values* residual,
              Activation kind, int64_t channels) {
-  Values y(x.size());
+  Values y(x.size()), scale(channels);
+  for (int64_t c = 0; c < channels; ++c) scale[c] = weight[c] / std::sqrt(s.variance[c] + kEps);
   for (size_t i = 0; i < x.size(); ++i) {
     const size_t c = i % channels;
-    const double z = (x[i] - s.mean[c]) / std::sqrt(s.variance[c] + kEps) * weight[c] + bias[c];
+    const double z = (x[i] - s.mean[c]) * scale[c] + bias[c];
     y[i] = activated(kind, z + (residual ? (*residual)[i] : 0.0));
   }
   return y;
@@ -131,7 +135,7 @@ TEST_CASE("batchnorm with batch statistics follows its definition") {
                            {31, 24, true, Activation::relu},
                            {50, 32, false, Activation::silu},
                            {37, 33, true, Activation::none},
-                           {1500, 96, true, Activation::silu},
+                           {900, 77, true, Activation::silu},
                            {70, 1030, false, Activation::none}})
     examine(training_case(s));
 }
@@ -141,7 +145,7 @@ TEST_CASE("batchnorm with running statistics follows its definition") {
                            {0, 5, false, Activation::none},
                            {7, 33, false, Activation::relu},
                            {9, 31, true, Activation::relu},
-                           {2000, 40, true, Activation::silu}})
+                           {1700, 40, true, Activation::silu}})
     examine(frozen_case(s));
 }
 

@@ -5,6 +5,12 @@
 #include <cstring>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
+
+#include "vtl/core/cpu.h"
 #include "vtl/core/error.h"
 #include "vtl/io/file.h"
 
@@ -21,7 +27,9 @@ constexpr uint32_t kRound[64] = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-void compress(std::array<uint32_t, 8>& state, const std::byte* block) {
+using State = std::array<uint32_t, 8>;
+
+void compress_block(State& state, const std::byte* block) {
   uint32_t w[64];
   for (int i = 0; i < 16; ++i) {
     std::memcpy(&w[i], block + 4 * i, 4);
@@ -44,6 +52,58 @@ void compress(std::array<uint32_t, 8>& state, const std::byte* block) {
   for (int i = 0; i < 8; ++i) state[i] += sums[i];
 }
 
+void compress_plain(State& state, const std::byte* blocks, size_t count) {
+  for (size_t i = 0; i < count; ++i) compress_block(state, blocks + 64 * i);
+}
+
+#if defined(__x86_64__)
+
+// The same with the SHA instructions, which do two rounds each; about six times as fast.
+__attribute__((target("sha,sse4.1"))) void compress_sha(State& state, const std::byte* blocks, size_t count) {
+  const auto word = [&](int i) { return static_cast<int>(state[static_cast<size_t>(i)]); };
+  const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+  __m128i abef = _mm_set_epi32(word(0), word(1), word(4), word(5));
+  __m128i cdgh = _mm_set_epi32(word(2), word(3), word(6), word(7));
+  for (; count > 0; --count, blocks += 64) {
+    const __m128i abef_before = abef, cdgh_before = cdgh;
+    __m128i w[16];  // four words each
+    for (int i = 0; i < 16; ++i) {
+      if (i < 4) {
+        w[i] = _mm_shuffle_epi8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(blocks + 16 * i)), big_endian);
+      } else {
+        const __m128i seven_before = _mm_alignr_epi8(w[i - 1], w[i - 2], 4);
+        w[i] = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(w[i - 4], w[i - 3]), seven_before), w[i - 1]);
+      }
+      const __m128i k = _mm_loadu_si128(reinterpret_cast<const __m128i*>(kRound + 4 * i));
+      const __m128i sum = _mm_add_epi32(w[i], k);
+      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);
+      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(sum, 0x0e));
+    }
+    abef = _mm_add_epi32(abef, abef_before);
+    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+  }
+  std::array<uint32_t, 4> feba, hgdc;
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(feba.data()), abef);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(hgdc.data()), cdgh);
+  state = {feba[3], feba[2], hgdc[3], hgdc[2], feba[1], feba[0], hgdc[1], hgdc[0]};
+}
+
+bool has_sha_instructions() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return cpu_level() != CpuLevel::plain && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (ebx >> 29 & 1) != 0;
+}
+
+void compress(State& state, const std::byte* blocks, size_t count) {
+  static const auto chosen = has_sha_instructions() ? compress_sha : compress_plain;
+  chosen(state, blocks, count);
+}
+
+#else
+
+void compress(State& state, const std::byte* blocks, size_t count) { compress_plain(state, blocks, count); }
+
+#endif
+
 }  // namespace
 
 void Sha256::update(std::span<const std::byte> bytes) {
@@ -53,10 +113,12 @@ void Sha256::update(std::span<const std::byte> bytes) {
     const size_t taken = std::min(64 - held, bytes.size());
     std::memcpy(block_.data() + held, bytes.data(), taken);
     if (held + taken < 64) return;
-    compress(state_, block_.data());
+    compress(state_, block_.data(), 1);
     bytes = bytes.subspan(taken);
   }
-  for (; bytes.size() >= 64; bytes = bytes.subspan(64)) compress(state_, bytes.data());
+  const size_t blocks = bytes.size() / 64;
+  compress(state_, bytes.data(), blocks);
+  bytes = bytes.subspan(64 * blocks);
   std::copy(bytes.begin(), bytes.end(), block_.begin());
 }
 

@@ -401,6 +401,19 @@ TEST_CASE("safetensors: a type that the engine has not is listed and read raw, a
   }
 }
 
+TEST_CASE("safetensors: a shape that the engine cannot hold is listed, and unsupported as the engine's") {
+  const TempDir dir;
+  for (const char* shape : {"[1,1,1,1,1,1,1,1,0]", "[0,9223372036854775808]"}) {
+    put(dir / "f", file_of(one("F32", shape, "[0,0]"), 0));
+    const SafetensorsFile file(dir / "f");
+    CHECK(to_string(file[0].shape) == shape);
+    try {
+      engine_shape(file[0]);
+      FAIL("no error");
+    } catch (const Error& error) { CHECK((error.kind() == ErrorKind::unsupported)); }
+  }
+}
+
 TEST_CASE("safetensors: a file that is cut or grows under the reader is an error") {
   const TempDir dir;
   for (const int64_t change : {-4, 4}) {

@@ -24,8 +24,7 @@ void put_weights(const std::filesystem::path& path, const std::vector<std::strin
   std::vector<std::vector<float>> values;
   for (size_t i = 0; i < names.size(); ++i) values.push_back({first + static_cast<float>(i), -1.0f});
   std::vector<TensorToWrite> tensors;
-  for (size_t i = 0; i < names.size(); ++i)
-    tensors.push_back(tensor_from_memory(names[i], FileDType::f32, {2}, std::as_bytes(std::span(values[i]))));
+  for (size_t i = 0; i < names.size(); ++i) tensors.push_back(tensor_from_memory(names[i], Shape{2}.dims(), values[i]));
   write_safetensors(path, tensors, metadata);
 }
 

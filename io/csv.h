@@ -13,8 +13,9 @@ struct CsvRow {
   std::vector<std::string> fields;
 };
 
-// Fields may be quoted, with commas, line ends and doubled quotes inside. Lines end in LF or CRLF; a byte order mark and
-// empty lines are skipped. Throws bad_data, beginning with `name` and the line, for a quote that is not closed or out of place.
+// Fields may be quoted, with commas, line ends and doubled quotes inside. Lines end in LF or CRLF; a byte order mark
+// and empty lines are skipped. Throws bad_data, beginning with `name` and the line, for a quote that is not closed or
+// out of place.
 std::vector<CsvRow> parse_csv(std::string_view text, const std::string& name);
 
 }  // namespace vtl::io

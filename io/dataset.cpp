@@ -30,7 +30,7 @@ namespace {
   throw Error(ErrorKind::bad_data, message, std::move(problems));
 }
 
-// ---- folders ---------------------------------------------------------------------------------------------------------
+// ---- folders --------------------------------------------------------------------------------------------------------
 
 struct ClassFolder {
   std::string name;
@@ -60,10 +60,11 @@ bool is_folder(const fs::path& path) {
 
 bool has_picture_extension(const fs::path& path) {
   std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  constexpr std::array<std::string_view, 25> kExtensions{
-      ".jpg", ".jpeg", ".jpe",  ".jfif", ".png", ".apng", ".bmp",  ".dib",  ".pnm", ".ppm", ".pgm", ".pbm", ".pam",
-      ".tga", ".gif",  ".tif",  ".tiff", ".webp", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".exr"};
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  constexpr std::array<std::string_view, 24> kExtensions{
+      ".jpg", ".jpeg", ".jpe", ".jfif", ".png",  ".apng", ".bmp",  ".dib",  ".pnm", ".ppm", ".pgm", ".pbm", ".pam",
+      ".tga", ".gif",  ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd"};
   return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
 }
 
@@ -72,17 +73,20 @@ bool has_picture_content(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   file.read(reinterpret_cast<char*>(head.data()), head.size());
   const ImageFormat format = sniff_format({head.data(), static_cast<size_t>(file.gcount())});
-  return format != ImageFormat::unknown && format != ImageFormat::tga;  // TGA has no magic: without the extension, too weak
+  // TGA has no magic: without its extension, what looks like one is too weak a sign.
+  return format != ImageFormat::unknown && format != ImageFormat::tga;
 }
 
-// The folder's own files in byte order, then those of its folders: torchvision's order of sorted(os.walk) for usual names.
+// The folder's own files in byte order, then those of its folders: torchvision's order of sorted(os.walk) for usual
+// names.
 void collect_pictures(const fs::path& folder, std::vector<std::string>& files, std::vector<std::string>& ignored) {
   std::vector<fs::path> folders;
   for (const fs::directory_entry& entry : entries_of(folder)) {
     std::error_code error;
     if (entry.is_directory(error)) {
       if (!entry.is_symlink(error)) folders.push_back(entry.path());  // a link may lead round in a circle
-    } else if (has_picture_extension(entry.path()) || (entry.is_regular_file(error) && has_picture_content(entry.path()))) {
+    } else if (has_picture_extension(entry.path()) ||
+               (entry.is_regular_file(error) && has_picture_content(entry.path()))) {
       files.push_back(entry.path().string());
     } else {
       ignored.push_back(entry.path().string());
@@ -101,7 +105,7 @@ std::vector<ClassFolder> class_folders(const fs::path& folder, std::vector<std::
   return classes;
 }
 
-// ---- classes ---------------------------------------------------------------------------------------------------------
+// ---- classes --------------------------------------------------------------------------------------------------------
 
 std::optional<ClassIndex> class_index(const std::vector<std::string>& classes, const std::string& name) {
   const auto found = std::find(classes.begin(), classes.end(), name);
@@ -115,8 +119,8 @@ std::string list_of(const std::vector<std::string>& classes) {
   return classes.size() > kShown ? concat(list, ", ... (", classes.size(), " in all)") : list;
 }
 
-void append_samples(const std::vector<ClassFolder>& folders, const std::vector<std::string>& classes, const std::string& where,
-                    std::vector<Sample>& samples, std::vector<std::string>& problems) {
+void append_samples(const std::vector<ClassFolder>& folders, const std::vector<std::string>& classes,
+                    const std::string& where, std::vector<Sample>& samples, std::vector<std::string>& problems) {
   for (const ClassFolder& folder : folders) {
     const auto index = class_index(classes, folder.name);
     if (!index) {
@@ -174,14 +178,15 @@ Dataset open_folder(const fs::path& root, const DatasetOptions& options) {
     if (!own_split || !is_folder(folder)) continue;
     const size_t before = problems.size();
     append_samples(class_folders(folder, dataset.ignored), dataset.classes, folder.string(), *samples, problems);
-    if (samples->empty() && problems.size() == before) problems.push_back(folder.string() + ": there is no picture in it");
+    if (samples->empty() && problems.size() == before)
+      problems.push_back(folder.string() + ": there is no picture in it");
   }
   if (!problems.empty()) fail_with("the data set " + root.string() + " cannot be used", std::move(problems));
   if (dataset.val.empty()) move_to_validation(dataset, {}, options);
   return dataset;
 }
 
-// ---- CSV -------------------------------------------------------------------------------------------------------------
+// ---- CSV ------------------------------------------------------------------------------------------------------------
 
 struct CsvRecord {
   std::string path, label, split, group;
@@ -197,15 +202,21 @@ std::vector<CsvRecord> read_records(const fs::path& path) {
   const std::vector<CsvRow> rows = parse_csv(read_text(path), path.string());
   if (rows.empty()) fail(ErrorKind::bad_data, path.string(), ": is empty; expected a first line `path,label`");
   const auto& header = rows[0].fields;
-  const auto column = [&](const char* name) { return static_cast<size_t>(std::find(header.begin(), header.end(), name) - header.begin()); };
-  const size_t path_at = column("path"), label_at = column("label"), split_at = column("split"), group_at = column("group");
+  const auto column = [&](const char* name) {
+    return static_cast<size_t>(std::find(header.begin(), header.end(), name) - header.begin());
+  };
+  const size_t path_at = column("path"), label_at = column("label"), split_at = column("split"),
+               group_at = column("group");
   if (path_at == header.size() || label_at == header.size())
-    fail(ErrorKind::bad_data, path.string(), ":", rows[0].line, ": the first line must name the columns `path` and `label` (and may name `split` and `group`)");
+    fail(ErrorKind::bad_data, path.string(), ":", rows[0].line,
+         ": the first line must name the columns `path` and `label` (and may name `split` and `group`)");
   std::vector<CsvRecord> records;
   std::vector<std::string> problems;
   for (size_t i = 1; i < rows.size(); ++i) {
     const CsvRow& row = rows[i];
-    const auto problem = [&](const auto&... parts) { problems.push_back(concat(path.string(), ":", row.line, ": ", parts...)); };
+    const auto problem = [&](const auto&... parts) {
+      problems.push_back(concat(path.string(), ":", row.line, ": ", parts...));
+    };
     if (row.fields.size() != header.size()) {
       problem("has ", row.fields.size(), " fields, the first line has ", header.size());
       continue;
@@ -239,7 +250,8 @@ void check_groups(const std::vector<CsvRecord>& records, std::vector<std::string
 
 Dataset open_csv(const fs::path& path, const DatasetOptions& options) {
   const std::vector<CsvRecord> records = read_records(path);
-  const bool own_split = std::any_of(records.begin(), records.end(), [](const CsvRecord& r) { return r.split == "val"; });
+  const bool own_split =
+      std::any_of(records.begin(), records.end(), [](const CsvRecord& r) { return r.split == "val"; });
   Dataset dataset;
   for (const CsvRecord& record : records)
     if (record.split.empty() || record.split == "train") dataset.classes.push_back(record.label);
@@ -250,7 +262,8 @@ Dataset open_csv(const fs::path& path, const DatasetOptions& options) {
   for (const CsvRecord& record : records) {
     const auto index = class_index(dataset.classes, record.label);
     if (!index) {
-      problems.push_back(concat(record.path, ": the class `", record.label, "` is not one of the training set's: ", list_of(dataset.classes)));
+      problems.push_back(concat(record.path, ": the class `", record.label,
+                                "` is not one of the training set's: ", list_of(dataset.classes)));
       continue;
     }
     auto& samples = record.split == "val" ? dataset.val : record.split == "test" ? dataset.test : dataset.train;
@@ -276,7 +289,7 @@ Source source_of(const fs::path& path) {
   fail(ErrorKind::bad_data, path.string(), ": is neither a folder of pictures nor a .csv list");
 }
 
-// ---- split -----------------------------------------------------------------------------------------------------------
+// ---- split ----------------------------------------------------------------------------------------------------------
 
 std::vector<int64_t> validation_counts(std::span<const ClassIndex> targets, size_t classes, double val_split) {
   std::vector<int64_t> counts(classes);
@@ -292,9 +305,12 @@ void shuffle(std::vector<size_t>& items, RandomSequence& random) {
 
 }  // namespace
 
-std::vector<bool> stratified_split(std::span<const ClassIndex> targets, std::span<const std::string> groups, double val_split, uint64_t seed) {
-  VTL_CHECK(val_split >= 0 && val_split < 1, "split: a validation share of ", val_split, ", expected 0 or more and below 1");
-  VTL_CHECK(groups.empty() || groups.size() == targets.size(), "split: ", groups.size(), " groups for ", targets.size(), " samples");
+std::vector<bool> stratified_split(std::span<const ClassIndex> targets, std::span<const std::string> groups,
+                                   double val_split, uint64_t seed) {
+  VTL_CHECK(val_split >= 0 && val_split < 1, "split: a validation share of ", val_split,
+            ", expected 0 or more and below 1");
+  VTL_CHECK(groups.empty() || groups.size() == targets.size(), "split: ", groups.size(), " groups for ", targets.size(),
+            " samples");
   std::vector<bool> marked(targets.size());
   if (targets.empty() || val_split == 0) return marked;
   const size_t classes = static_cast<size_t>(*std::max_element(targets.begin(), targets.end())) + 1;
@@ -304,7 +320,8 @@ std::vector<bool> stratified_split(std::span<const ClassIndex> targets, std::spa
   std::map<std::string, size_t> group_index;
   std::vector<std::vector<size_t>> members;
   for (size_t i = 0; i < targets.size(); ++i) {
-    const auto [known, fresh] = groups.empty() ? std::pair{group_index.end(), true} : group_index.emplace(groups[i], members.size());
+    const auto [known, fresh] =
+        groups.empty() ? std::pair{group_index.end(), true} : group_index.emplace(groups[i], members.size());
     if (fresh) members.emplace_back();
     members[fresh ? members.size() - 1 : known->second].push_back(i);
   }
@@ -325,7 +342,8 @@ std::vector<bool> stratified_split(std::span<const ClassIndex> targets, std::spa
 }
 
 Dataset open_dataset(const std::string& path, const DatasetOptions& options) {
-  VTL_CHECK(options.val_split >= 0 && options.val_split < 1, "val-split: ", options.val_split, ", expected 0 or more and below 1");
+  VTL_CHECK(options.val_split >= 0 && options.val_split < 1, "val-split: ", options.val_split,
+            ", expected 0 or more and below 1");
   return source_of(path) == Source::folder ? open_folder(path, options) : open_csv(path, options);
 }
 
@@ -341,7 +359,9 @@ std::vector<Sample> open_evaluation_set(const std::string& path, const std::vect
     append_samples(class_folders(folder, ignored), classes, folder.string(), samples, problems);
   } else {
     const std::vector<CsvRecord> records = read_records(path);
-    const auto uses = [&](const char* split) { return std::any_of(records.begin(), records.end(), [&](const auto& r) { return r.split == split; }); };
+    const auto uses = [&](const char* split) {
+      return std::any_of(records.begin(), records.end(), [&](const auto& r) { return r.split == split; });
+    };
     const std::string split = uses("val") ? "val" : uses("test") ? "test" : "";
     for (const CsvRecord& record : records) {
       if (!split.empty() && record.split != split) continue;
@@ -350,7 +370,8 @@ std::vector<Sample> open_evaluation_set(const std::string& path, const std::vect
     }
   }
   if (!problems.empty()) fail_with("the data set " + path + " does not fit the model's classes", std::move(problems));
-  if (samples.empty()) fail(ErrorKind::bad_data, path, ": there is no picture in it (expected one folder of pictures for each class)");
+  if (samples.empty())
+    fail(ErrorKind::bad_data, path, ": there is no picture in it (expected one folder of pictures for each class)");
   return samples;
 }
 
@@ -401,10 +422,12 @@ std::vector<BadFile> drop_bad_files(Dataset& dataset, double max_bad, ScanDepth 
   std::vector<std::string> problems;
   for (const BadFile& file : bad) problems.push_back(file.path + ": " + file.reason);
   if (static_cast<int64_t>(bad.size()) > allowed)
-    fail_with(concat(bad.size(), " of ", files, " pictures cannot be read, ", allowed, " are allowed (max-bad)"), std::move(problems));
+    fail_with(concat(bad.size(), " of ", files, " pictures cannot be read, ", allowed, " are allowed (max-bad)"),
+              std::move(problems));
   const auto counts = count_by_class(dataset.train, dataset.classes.size());
   for (size_t i = 0; i < counts.size(); ++i)
-    if (counts[i] == 0) fail_with(concat("the class `", dataset.classes[i], "` has no training picture that can be read"), problems);
+    if (counts[i] == 0)
+      fail_with(concat("the class `", dataset.classes[i], "` has no training picture that can be read"), problems);
   if (had_val && dataset.val.empty()) fail_with("no validation picture can be read", problems);
   return bad;
 }

@@ -35,25 +35,25 @@ struct DatasetOptions {
 };
 
 // A folder `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*` when they are there, a folder `CLASS/*`, or a file
-// `*.csv` (see below). Samples are in byte order of class folder, then of file. Hidden files are left out. A file counts as a
-// picture by its extension or, failing that, by its content; whether it can be read is not looked at here.
+// `*.csv` (see below). Samples are in byte order of class folder, then of file. Hidden files are left out. A file
+// counts as a picture by its extension or, failing that, by its content; whether it can be read is not looked at here.
 //
-// CSV: a first line names the columns path and label, and may name split (train, val, test) and group; others are ignored.
-// Paths are relative to the CSV's folder. Rows of one group never part.
+// CSV: a first line names the columns path and label, and may name split (train, val, test) and group; others are
+// ignored. Paths are relative to the CSV's folder. Rows of one group never part.
 //
 // Throws bad_data with all problems at once: no folder, no picture, a class without pictures, fewer than two classes, a
 // class of val or test that train does not have.
 Dataset open_dataset(const std::string& path, const DatasetOptions& options = {});
 
-// What is to be evaluated: of a folder `val`, else `test`, else the folder itself; of a CSV the rows of split val, else test,
-// else all. Targets index `classes`; a label that is not among them is a bad_data that lists all of them.
+// What is to be evaluated: of a folder `val`, else `test`, else the folder itself; of a CSV the rows of split val, else
+// test, else all. Targets index `classes`; a label that is not among them is a bad_data that lists all of them.
 std::vector<Sample> open_evaluation_set(const std::string& path, const std::vector<std::string>& classes);
 
-// Marks the share `val_split` of each class, rounded, for validation: at least one picture, and one stays. `groups`, when
-// not empty, has one name for each target; samples of one group stay together, and shares are met as nearly as that allows.
-// The same seed marks the same samples.
-std::vector<bool> stratified_split(std::span<const ClassIndex> targets, std::span<const std::string> groups, double val_split,
-                                   uint64_t seed);
+// Marks the share `val_split` of each class, rounded, for validation: at least one picture, and one stays. `groups`,
+// when not empty, has one name for each target; samples of one group stay together, and shares are met as nearly as
+// that allows. The same seed marks the same samples.
+std::vector<bool> stratified_split(std::span<const ClassIndex> targets, std::span<const std::string> groups,
+                                   double val_split, uint64_t seed);
 
 struct BadFile {
   std::string path, reason;
@@ -74,8 +74,8 @@ std::vector<ScanFinding> scan_samples(std::span<const Sample> samples, ScanDepth
 // How many of `files` may be unreadable: the share `max_bad`, never below one.
 int64_t allowed_bad_files(int64_t files, double max_bad);
 
-// Scans all splits, takes what cannot be read out and returns it. Throws bad_data, with each file and its reason among the
-// problems, when there is more of it than allowed or a class is left without training pictures.
+// Scans all splits, takes what cannot be read out and returns it. Throws bad_data, with each file and its reason among
+// the problems, when there is more of it than allowed or a class is left without training pictures.
 std::vector<BadFile> drop_bad_files(Dataset& dataset, double max_bad, ScanDepth depth = ScanDepth::headers,
                                     const ImageLimits& limits = {});
 

@@ -90,7 +90,8 @@ std::vector<uint8_t> read_file(const std::string& path, const ImageLimits& limit
     fail(ErrorKind::bad_data, name, ": is not a picture of a known format (JPEG, PNG, BMP, PNM and TGA can be read)");
   if (format == ImageFormat::jpeg || format == ImageFormat::png || format == ImageFormat::bmp ||
       format == ImageFormat::pnm || format == ImageFormat::tga)
-    fail(ErrorKind::bad_data, name, ": is ", io::name(format), ", which this build cannot read (its library was not found)");
+    fail(ErrorKind::bad_data, name, ": is ", io::name(format),
+         ", which this build cannot read (its library was not found)");
   fail(ErrorKind::bad_data, name, ": is ", io::name(format),
        ", which cannot be read; convert it to one of JPEG, PNG, BMP, PNM and TGA");
 }
@@ -103,7 +104,8 @@ Header read_header(ImageFormat format, std::span<const uint8_t> bytes, const std
   }
 }
 
-Header checked_header(ImageFormat format, std::span<const uint8_t> bytes, const std::string& name, const ImageLimits& limits) {
+Header checked_header(ImageFormat format, std::span<const uint8_t> bytes, const std::string& name,
+                      const ImageLimits& limits) {
   if (!can_decode(format)) refuse_format(format, name);
   const Header header = read_header(format, bytes, name);
   if (header.width < 1 || header.height < 1)
@@ -138,7 +140,6 @@ const char* name(ImageFormat format) {
     case ImageFormat::jpegxl: return "JPEG XL";
     case ImageFormat::ico: return "ICO";
     case ImageFormat::psd: return "Photoshop";
-    case ImageFormat::exr: return "OpenEXR";
   }
   return "unknown";
 }
@@ -154,7 +155,6 @@ ImageFormat sniff_format(std::span<const uint8_t> bytes) {
   if (starts_with(bytes, {"\0\0\0\x0cjP  ", 8}) || starts_with(bytes, "\xff\x4f\xff\x51")) return ImageFormat::jpeg2000;
   if (starts_with(bytes, {"\0\0\0\x0cJXL ", 8}) || starts_with(bytes, "\xff\x0a")) return ImageFormat::jpegxl;
   if (starts_with(bytes, "8BPS")) return ImageFormat::psd;
-  if (starts_with(bytes, "\x76\x2f\x31\x01")) return ImageFormat::exr;
   if (starts_with(bytes, {"\0\0\1\0", 4}) && bytes.size() > 5 && bytes[5] == 0 && bytes[4] > 0) return ImageFormat::ico;
   if (starts_with(bytes, "BM") && bytes.size() >= 18 && bytes[15] == 0 && bytes[16] == 0 && bytes[17] == 0)
     return ImageFormat::bmp;
@@ -216,7 +216,8 @@ int exif_orientation(std::span<const uint8_t> tiff) {
   if (!little && !starts_with(tiff, {"MM\0*", 4})) return 1;
   const auto number = [&](size_t at, int count) -> uint32_t {
     uint32_t value = 0;
-    for (int i = 0; i < count; ++i) value |= uint32_t{tiff[at + static_cast<size_t>(i)]} << 8 * (little ? i : count - 1 - i);
+    for (int i = 0; i < count; ++i)
+      value |= uint32_t{tiff[at + static_cast<size_t>(i)]} << 8 * (little ? i : count - 1 - i);
     return value;
   };
   if (tiff.size() < 8) return 1;
@@ -234,11 +235,13 @@ int exif_orientation(std::span<const uint8_t> tiff) {
 
 Image apply_orientation(Image image, int orientation) {
   if (orientation <= 1 || orientation > 8) return image;
-  // Bits of the map from the seen picture to the stored one: 1 mirrors the stored columns, 2 the stored rows, 4 swaps axes.
+  // Bits of the map from the seen picture to the stored one: 1 mirrors the stored columns, 2 the stored rows, 4 swaps
+  // axes.
   constexpr std::array<int, 9> kMaps{0, 0, 1, 3, 2, 4, 6, 7, 5};
   const int map = kMaps[static_cast<size_t>(orientation)];
   const bool swap = map & 4;
-  Image seen{swap ? image.height : image.width, swap ? image.width : image.height, std::vector<uint8_t>(image.rgb.size())};
+  Image seen{swap ? image.height : image.width, swap ? image.width : image.height,
+             std::vector<uint8_t>(image.rgb.size())};
   uint8_t* out = seen.rgb.data();
   for (int64_t y = 0; y < seen.height; ++y)
     for (int64_t x = 0; x < seen.width; ++x, out += 3) {

@@ -23,7 +23,8 @@ struct ImageView {
   int64_t width = 0, height = 0, stride = 0;
 
   ImageView() = default;
-  ImageView(const uint8_t* pixels, int64_t w, int64_t h, int64_t row_bytes) : rgb(pixels), width(w), height(h), stride(row_bytes) {}
+  ImageView(const uint8_t* pixels, int64_t w, int64_t h, int64_t row_bytes)
+      : rgb(pixels), width(w), height(h), stride(row_bytes) {}
   ImageView(const Image& image) : ImageView(image.rgb.data(), image.width, image.height, image.width * 3) {}
 
   const uint8_t* row(int64_t y) const { return rgb + y * stride; }
@@ -33,7 +34,7 @@ struct ImageView {
   }
 };
 
-enum class ImageFormat { unknown, jpeg, png, bmp, pnm, tga, gif, tiff, webp, heif, avif, jpeg2000, jpegxl, ico, psd, exr };
+enum class ImageFormat { unknown, jpeg, png, bmp, pnm, tga, gif, tiff, webp, heif, avif, jpeg2000, jpegxl, ico, psd };
 
 // "JPEG", "PNG", ...; "unknown"
 const char* name(ImageFormat format);
@@ -56,7 +57,7 @@ struct ImageInfo {
 
 // Anything that cannot be read as a whole is a bad_data that begins with `name`: another format, a truncated or broken
 // file, more than the limits allow. The EXIF orientation of JPEG and PNG is applied. The colours are those of Pillow's
-// convert("RGB"): alpha is dropped, grey is repeated, inks are converted without a profile; of 16 bits the upper 8 stay.
+// convert("RGB"): alpha is dropped, grey repeated, inks converted without a profile; the upper 8 of 16 bits stay.
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const ImageLimits& limits = {});
 // What the header says, without decoding pixels. Errors as above.
 ImageInfo decode_image_info(std::span<const uint8_t> bytes, const std::string& name, const ImageLimits& limits = {});

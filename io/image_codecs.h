@@ -30,8 +30,8 @@ inline constexpr bool kHasStb = true;
 inline constexpr bool kHasStb = false;
 #endif
 
-// Each throws bad_data, beginning with `name`, for bytes that are not a whole picture; `decode_` takes the checked header
-// of the same bytes and ignores its orientation. Without its library a function must not be called.
+// Each throws bad_data, beginning with `name`, for bytes that are not a whole picture; `decode_` takes the checked
+// header of the same bytes and ignores its orientation. Without its library a function must not be called.
 Header jpeg_header(std::span<const uint8_t> bytes, const std::string& name);
 Image decode_jpeg(std::span<const uint8_t> bytes, const Header& header, const std::string& name);
 // The bytes reach to the frame header at least, or can never do so.

@@ -71,7 +71,8 @@ Header jpeg_header(std::span<const uint8_t> bytes, const std::string& name) {
   Segments segments(bytes);
   for (Segment segment; segments.next(segment) && segment.marker != kStartOfScan && segment.marker != kEndOfImage;) {
     const auto body = segment.body;
-    if (segment.marker == kApp1 && !oriented && body.size() > kExif.size() && std::memcmp(body.data(), kExif.data(), kExif.size()) == 0) {
+    if (segment.marker == kApp1 && !oriented && body.size() > kExif.size() &&
+        std::memcmp(body.data(), kExif.data(), kExif.size()) == 0) {
       header.orientation = exif_orientation(body.subspan(kExif.size()));
       oriented = true;
     }
@@ -136,7 +137,8 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const Header& header, const st
                                    inks ? TJPF_CMYK : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS);
   if (status != 0) {
     const std::string reason = tjGetErrorStr2(handle.get());
-    if (tjGetErrorCode(handle.get()) != TJERR_WARNING) fail(ErrorKind::bad_data, name, ": is a broken JPEG file: ", reason);
+    if (tjGetErrorCode(handle.get()) != TJERR_WARNING)
+      fail(ErrorKind::bad_data, name, ": is a broken JPEG file: ", reason);
     // Damage that leaves a whole picture is let pass, as other readers do; a picture that ends early is not.
     if (reason.find("Premature end of JPEG") != std::string::npos || !has_end(bytes))
       fail(ErrorKind::bad_data, name, ": is a truncated JPEG file");

@@ -25,7 +25,8 @@ Header png_header(std::span<const uint8_t> bytes, const std::string& name) {
     fail(ErrorKind::bad_data, name, ": is a PNG file without a header (truncated or broken)");
   constexpr uint32_t kMostPixelsASide = 0x7fffffff;
   const uint32_t width = big_endian(bytes.data() + 16), height = big_endian(bytes.data() + 20);
-  if (width > kMostPixelsASide || height > kMostPixelsASide) fail(ErrorKind::bad_data, name, ": is a PNG file with a broken header");
+  if (width > kMostPixelsASide || height > kMostPixelsASide)
+    fail(ErrorKind::bad_data, name, ": is a PNG file with a broken header");
   Header header{width, height, 1};
   for (size_t at = kSignature; bytes.size() - at >= kFrame;) {
     const uint8_t* chunk = bytes.data() + at;

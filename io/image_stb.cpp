@@ -12,7 +12,9 @@ namespace {
 thread_local size_t stb_bytes_allowed = 0;
 
 void* stb_allocate(size_t bytes) { return bytes <= stb_bytes_allowed ? std::calloc(bytes ? bytes : 1, 1) : nullptr; }
-[[maybe_unused]] void* stb_reallocate(void* old, size_t bytes) { return bytes <= stb_bytes_allowed ? std::realloc(old, bytes) : nullptr; }
+[[maybe_unused]] void* stb_reallocate(void* old, size_t bytes) {
+  return bytes <= stb_bytes_allowed ? std::realloc(old, bytes) : nullptr;
+}
 }  // namespace
 
 #define STB_IMAGE_IMPLEMENTATION
@@ -86,7 +88,8 @@ Header stb_header(std::span<const uint8_t> bytes, const std::string& name) {
   Source source{bytes};
   int width = 0, height = 0, channels = 0;
   if (!stbi_info_from_callbacks(&kCallbacks, &source, &width, &height, &channels))
-    fail(ErrorKind::bad_data, name, ": is a broken ", io::name(sniff_format(bytes)), " file or of a rare kind: ", reason());
+    fail(ErrorKind::bad_data, name, ": is a broken ", io::name(sniff_format(bytes)),
+         " file or of a rare kind: ", reason());
   return {width, height, 1};
 }
 
@@ -95,11 +98,13 @@ Image decode_stb(std::span<const uint8_t> bytes, const Header& header, const std
   stb_bytes_allowed = pixels * 8 + (1 << 16);  // four channels of 16 bits
   Source source{bytes};
   int width = 0, height = 0, channels = 0;
-  const std::unique_ptr<uint8_t, Free> decoded(stbi_load_from_callbacks(&kCallbacks, &source, &width, &height, &channels, 3));
+  const std::unique_ptr<uint8_t, Free> decoded(
+      stbi_load_from_callbacks(&kCallbacks, &source, &width, &height, &channels, 3));
   const char* format = io::name(sniff_format(bytes));
   if (source.ended_early) fail(ErrorKind::bad_data, name, ": is a truncated ", format, " file");
   if (!decoded) fail(ErrorKind::bad_data, name, ": is a broken ", format, " file or of a rare kind: ", reason());
-  if (width != header.width || height != header.height) fail(ErrorKind::bad_data, name, ": is a broken ", format, " file");
+  if (width != header.width || height != header.height)
+    fail(ErrorKind::bad_data, name, ": is a broken ", format, " file");
   return {header.width, header.height, std::vector<uint8_t>(decoded.get(), decoded.get() + pixels * 3)};
 }
 #else

@@ -19,8 +19,8 @@ namespace {
 
 int cores() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
 
-// Pictures of earlier epochs, until the budget is used up. Nothing is ever replaced: with a fresh permutation each epoch, no
-// picture is worth more than another. A sample has one reader or writer at a time.
+// Pictures of earlier epochs, until the budget is used up. Nothing is ever replaced: with a fresh permutation each
+// epoch, no picture is worth more than another. A sample has one reader or writer at a time.
 class Cache {
  public:
   Cache(size_t samples, int64_t budget) : images_(samples), left_(budget) {}
@@ -31,7 +31,9 @@ class Cache {
     left_.fetch_add(bytes);
     return false;
   }
-  void keep(int64_t sample, std::shared_ptr<const Image> image) { images_[static_cast<size_t>(sample)] = std::move(image); }
+  void keep(int64_t sample, std::shared_ptr<const Image> image) {
+    images_[static_cast<size_t>(sample)] = std::move(image);
+  }
 
  private:
   std::vector<std::shared_ptr<const Image>> images_;
@@ -45,9 +47,9 @@ struct Slot {
   Tensor images;
   std::vector<Outcome> outcomes;
   std::vector<std::string> reasons;
-  int64_t waiting = 0;                   // samples that are not loaded yet
-  int64_t error_at = 0;                  // position of `error` in the batch
-  std::exception_ptr error;              // not about a single picture
+  int64_t waiting = 0;       // samples that are not loaded yet
+  int64_t error_at = 0;      // position of `error` in the batch
+  std::exception_ptr error;  // not about a single picture
 };
 
 }  // namespace
@@ -92,7 +94,8 @@ struct Loader::State {
     if (batch >= batches()) return;
     const int64_t size = batch_count(batch);
     Slot& s = slot(batch);
-    s.images = Tensor::empty({size, options.preprocessing.height, options.preprocessing.width, 3}, DType::u8, Device::cpu());
+    s.images =
+        Tensor::empty({size, options.preprocessing.height, options.preprocessing.width, 3}, DType::u8, Device::cpu());
     s.outcomes.assign(static_cast<size_t>(size), Outcome::loaded);
     s.reasons.assign(static_cast<size_t>(size), {});
     s.waiting = size;
@@ -127,7 +130,8 @@ struct Loader::State {
     if (sample.image) preprocess_into(*sample.image, p, out);
     else preprocess_into(read_image(sample.path, options.limits), p, out);
     if (cache.reserve(static_cast<int64_t>(bytes)))
-      cache.keep(index, std::make_shared<const Image>(Image{p.width, p.height, std::vector<uint8_t>(out, out + bytes)}));
+      cache.keep(index,
+                 std::make_shared<const Image>(Image{p.width, p.height, std::vector<uint8_t>(out, out + bytes)}));
   }
 
   // Returns what is not the fault of this picture.
@@ -161,7 +165,8 @@ struct Loader::State {
   // ---- workers ----
 
   bool has_work() const {
-    return next_position < count() && next_position / options.batch_size < next_batch + static_cast<int64_t>(slots.size());
+    return next_position < count() &&
+           next_position / options.batch_size < next_batch + static_cast<int64_t>(slots.size());
   }
 
   void run_worker() {
@@ -169,7 +174,8 @@ struct Loader::State {
     for (;;) {
       work.wait(lock, [&] { return stopping || has_work(); });
       if (stopping) return;
-      const int64_t position = next_position++, batch = position / options.batch_size, at = position % options.batch_size;
+      const int64_t position = next_position++, batch = position / options.batch_size,
+                    at = position % options.batch_size;
       Slot& s = slot(batch);
       ++loading;
       lock.unlock();
@@ -283,14 +289,16 @@ std::vector<int64_t> epoch_order(int64_t count, SampleOrder order, uint64_t seed
   std::iota(positions.begin(), positions.end(), int64_t{0});
   if (order == SampleOrder::as_given) return positions;
   RandomSequence random(seed, RandomStream::shuffle, static_cast<uint32_t>(epoch), 0);
-  for (size_t i = positions.size(); i > 1; --i) std::swap(positions[i - 1], positions[random.below(static_cast<uint32_t>(i))]);
+  for (size_t i = positions.size(); i > 1; --i)
+    std::swap(positions[i - 1], positions[random.below(static_cast<uint32_t>(i))]);
   return positions;
 }
 
 Loader::Loader(std::vector<Sample> samples, LoaderOptions options) {
   VTL_CHECK(!samples.empty(), "loader: no samples");
   VTL_CHECK(samples.size() < (uint64_t{1} << 32), "loader: ", samples.size(), " samples, expected fewer than 2^32");
-  VTL_CHECK(options.batch_size >= 1 && options.batch_size <= 1 << 20, "loader: a batch size of ", options.batch_size, ", expected 1 to 1048576");
+  VTL_CHECK(options.batch_size >= 1 && options.batch_size <= 1 << 20, "loader: a batch size of ", options.batch_size,
+            ", expected 1 to 1048576");
   VTL_CHECK(options.workers >= 0, "loader: ", options.workers, " workers, expected 0 or more");
   VTL_CHECK(options.batches_ahead >= 1, "loader: ", options.batches_ahead, " batches ahead, expected 1 or more");
   VTL_CHECK(options.cache_bytes >= 0, "loader: a cache of ", options.cache_bytes, " bytes");
@@ -308,7 +316,8 @@ int64_t Loader::batches() const { return state_->batches(); }
 void Loader::start(int64_t epoch, int64_t first_batch) {
   State& s = *state_;
   VTL_CHECK(epoch >= 0 && epoch < int64_t{1} << 32, "loader: epoch ", epoch);
-  VTL_CHECK(first_batch >= 0 && first_batch <= s.batches(), "loader: batch ", first_batch, " of an epoch of ", s.batches());
+  VTL_CHECK(first_batch >= 0 && first_batch <= s.batches(), "loader: batch ", first_batch, " of an epoch of ",
+            s.batches());
   {
     std::unique_lock lock(s.mutex);
     s.pause(lock);

@@ -22,11 +22,11 @@ struct LoaderOptions {
   uint64_t seed = 0;  // of order and augmentation
   Preprocessing preprocessing;
   Augmentation augmentation;
-  // Threads that load while the caller computes, at most one for each core. 0: a batch is loaded when it is asked for, by
-  // all compute threads, so that loading never competes with computing for the cores.
+  // Threads that load while the caller computes, at most one for each core. 0: a batch is loaded when it is asked for,
+  // by all compute threads, so that loading never competes with computing for the cores.
   int workers = 0;
-  int64_t batches_ahead = 4;                     // kept ready by the workers
-  int64_t cache_bytes = int64_t{256} << 20;      // of decoded pictures kept for the next epoch; batches do not depend on it
+  int64_t batches_ahead = 4;                 // kept ready by the workers
+  int64_t cache_bytes = int64_t{256} << 20;  // of decoded pictures kept for the next epoch; batches do not depend on it
   ImageLimits limits;
   std::function<void(const BadFile&)> on_bad_file;  // in the thread that calls next, once for each file
 };
@@ -45,8 +45,8 @@ int default_workers(Device device);
 // The positions of `count` samples in the order of `epoch`.
 std::vector<int64_t> epoch_order(int64_t count, SampleOrder order, uint64_t seed, int64_t epoch);
 
-// Batches depend on samples, options and epoch only, never on threads or timing. One thread uses a loader at a time; it may
-// be destroyed in mid-epoch.
+// Batches depend on samples, options and epoch only, never on threads or timing. One thread uses a loader at a time; it
+// may be destroyed in mid-epoch.
 class Loader {
  public:
   // Throws bad_argument for no samples or senseless options.
@@ -61,8 +61,8 @@ class Loader {
 
   // Begins `epoch` with its batch `first_batch`, whatever was under way before.
   void start(int64_t epoch, int64_t first_batch = 0);
-  // False at the end of the epoch. Pictures that cannot be read are left out, and so is a batch of nothing else. Other errors
-  // of loading are thrown here and end the epoch.
+  // False at the end of the epoch. Pictures that cannot be read are left out, and so is a batch of nothing else. Other
+  // errors of loading are thrown here and end the epoch.
   bool next(Batch& batch);
 
  private:

@@ -18,7 +18,8 @@ struct Preprocessing {
   double crop_pct = 0.875;  // the crop's share of the resized picture
   CropMode crop_mode = CropMode::center;
   Interpolation interpolation = Interpolation::bicubic;
-  std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, std{0.229f, 0.224f, 0.225f};  // of values in [0, 1]; applied on the device
+  // Of values in [0, 1]; applied on the device.
+  std::array<float, 3> mean{0.485f, 0.456f, 0.406f}, std{0.229f, 0.224f, 0.225f};
 
   friend bool operator==(const Preprocessing&, const Preprocessing&) = default;
 };

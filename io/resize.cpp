@@ -27,7 +27,8 @@ double cubic(double x) {  // Keys, "Cubic convolution interpolation for digital 
   return 0;
 }
 
-// Weights of two neighbouring source pixels. A weight is upper * 256 + lower, so that 16-bit multiply-adds keep all 22 bits.
+// Weights of two neighbouring source pixels. A weight is upper * 256 + lower, so that 16-bit multiply-adds keep all 22
+// bits.
 struct alignas(16) WeightPair {
   int16_t lower[8], upper[8];  // the pair, four times
 };
@@ -59,8 +60,10 @@ int32_t fixed_point(double weight) {
   return static_cast<int32_t>((weight < 0 ? -0.5 : 0.5) + weight * (1 << kFractionBits));
 }
 
-// The weights of result pixels [begin, begin + count) of `size`, when source [low, high) of `extent` pixels becomes the whole.
-Axis make_axis(int64_t extent, double low, double high, int64_t size, int64_t begin, int64_t count, Interpolation interpolation) {
+// The weights of result pixels [begin, begin + count) of `size`, when source [low, high) of `extent` pixels becomes the
+// whole.
+Axis make_axis(int64_t extent, double low, double high, int64_t size, int64_t begin, int64_t count,
+               Interpolation interpolation) {
   const auto filter = interpolation == Interpolation::bicubic ? cubic : triangle;
   const double scale = (high - low) / static_cast<double>(size), widening = std::max(scale, 1.0);
   const double support = (interpolation == Interpolation::bicubic ? 2.0 : 1.0) * widening;
@@ -112,15 +115,18 @@ void resize_columns(const uint8_t* from, int64_t origin, const Axis& axis, uint8
     int32_t sum[3] = {1 << (kFractionBits - 1), 1 << (kFractionBits - 1), 1 << (kFractionBits - 1)};
     for (int64_t k = 0; k < taps.pairs; ++k, ++weight, pixel += 6)
       for (int c = 0; c < 3; ++c)
-        sum[c] += pixel[c] * (weight->upper[0] * 256 + weight->lower[0]) + pixel[c + 3] * (weight->upper[1] * 256 + weight->lower[1]);
+        sum[c] += pixel[c] * (weight->upper[0] * 256 + weight->lower[0]) +
+                  pixel[c + 3] * (weight->upper[1] * 256 + weight->lower[1]);
     for (int c = 0; c < 3; ++c) to[c] = static_cast<uint8_t>(std::clamp(sum[c] >> kFractionBits, 0, 255));
 #endif
     to += 3;
   }
 }
 
-// One row, across rows: to[i] = sum_k rows[k * stride + i] * weight(k). Bytes up to the next multiple of kPad are written.
-void resize_rows(const uint8_t* rows, int64_t stride, const WeightPair* weights, int64_t pairs, int64_t bytes, uint8_t* to) {
+// One row, across rows: to[i] = sum_k rows[k * stride + i] * weight(k). Bytes up to the next multiple of kPad are
+// written.
+void resize_rows(const uint8_t* rows, int64_t stride, const WeightPair* weights, int64_t pairs, int64_t bytes,
+                 uint8_t* to) {
   for (int64_t i = 0; i < bytes; i += kPad) {
     const uint8_t* row = rows + i;
     const WeightPair* weight = weights;
@@ -131,8 +137,8 @@ void resize_rows(const uint8_t* rows, int64_t stride, const WeightPair* weights,
       const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row));
       const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + stride));
       const __m128i low = _mm_unpacklo_epi8(a, b), high = _mm_unpackhi_epi8(a, b);
-      const __m128i values[4] = {_mm_unpacklo_epi8(low, zero), _mm_unpackhi_epi8(low, zero), _mm_unpacklo_epi8(high, zero),
-                                 _mm_unpackhi_epi8(high, zero)};
+      const __m128i values[4] = {_mm_unpacklo_epi8(low, zero), _mm_unpackhi_epi8(low, zero),
+                                 _mm_unpacklo_epi8(high, zero), _mm_unpackhi_epi8(high, zero)};
       const __m128i low_weight = *reinterpret_cast<const __m128i*>(weight->lower);
       const __m128i high_weight = *reinterpret_cast<const __m128i*>(weight->upper);
       for (int j = 0; j < 4; ++j) {
@@ -141,7 +147,8 @@ void resize_rows(const uint8_t* rows, int64_t stride, const WeightPair* weights,
       }
     }
     __m128i sum[4];
-    for (int j = 0; j < 4; ++j) sum[j] = _mm_srai_epi32(_mm_add_epi32(lower[j], _mm_slli_epi32(upper[j], 8)), kFractionBits);
+    for (int j = 0; j < 4; ++j)
+      sum[j] = _mm_srai_epi32(_mm_add_epi32(lower[j], _mm_slli_epi32(upper[j], 8)), kFractionBits);
     const __m128i result = _mm_packus_epi16(_mm_packs_epi32(sum[0], sum[1]), _mm_packs_epi32(sum[2], sum[3]));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), result);
 #else
@@ -149,26 +156,31 @@ void resize_rows(const uint8_t* rows, int64_t stride, const WeightPair* weights,
     std::fill(sum, sum + kPad, 1 << (kFractionBits - 1));
     for (int64_t k = 0; k < pairs; ++k, ++weight, row += 2 * stride)
       for (int j = 0; j < kPad; ++j)
-        sum[j] += row[j] * (weight->upper[0] * 256 + weight->lower[0]) + row[stride + j] * (weight->upper[1] * 256 + weight->lower[1]);
+        sum[j] += row[j] * (weight->upper[0] * 256 + weight->lower[0]) +
+                  row[stride + j] * (weight->upper[1] * 256 + weight->lower[1]);
     for (int j = 0; j < kPad; ++j) to[i + j] = static_cast<uint8_t>(std::clamp(sum[j] >> kFractionBits, 0, 255));
 #endif
   }
 }
 
 void check(const ImageView& source, const Resize& r) {
-  VTL_CHECK(source.width > 0 && source.height > 0, "resize: the source has ", source.width, " x ", source.height, " pixels");
+  VTL_CHECK(source.width > 0 && source.height > 0, "resize: the source has ", source.width, " x ", source.height,
+            " pixels");
   VTL_CHECK(r.width > 0 && r.height > 0, "resize: to ", r.width, " x ", r.height, " pixels, expected at least one");
   VTL_CHECK(r.box.left >= 0 && r.box.top >= 0 && r.box.right <= static_cast<double>(source.width) &&
-                r.box.bottom <= static_cast<double>(source.height) && r.box.left < r.box.right && r.box.top < r.box.bottom,
+                r.box.bottom <= static_cast<double>(source.height) && r.box.left < r.box.right &&
+                r.box.top < r.box.bottom,
             "resize: the box ", r.box.left, ", ", r.box.top, " to ", r.box.right, ", ", r.box.bottom,
             " is empty or leaves the source of ", source.width, " x ", source.height, " pixels");
   const Window& w = r.window;
-  VTL_CHECK(w.left >= 0 && w.top >= 0 && w.width > 0 && w.height > 0 && w.width <= r.width - w.left && w.height <= r.height - w.top,
+  VTL_CHECK(w.left >= 0 && w.top >= 0 && w.width > 0 && w.height > 0 && w.width <= r.width - w.left &&
+                w.height <= r.height - w.top,
             "resize: the window of ", w.width, " x ", w.height, " pixels at ", w.left, ", ", w.top,
             " is empty or leaves the result of ", r.width, " x ", r.height);
 }
 
-// A plane of whole vectors: rows padded, and one row more than asked for, which is the second of a pair whose weight is zero.
+// A plane of whole vectors: rows padded, and one row more than asked for, which is the second of a pair whose weight is
+// zero.
 class Plane {
  public:
   Plane(int64_t pixels, int64_t rows)
@@ -192,7 +204,8 @@ void columns_then_rows(const ImageView& source, const Axis& columns, const Axis&
     resize_columns(row.row(0), columns.begin, columns, narrow.row(y));
   }
   for (const Taps& taps : rows.taps) {
-    resize_rows(narrow.row(taps.first - rows.begin), narrow.stride(), rows.weights.data() + taps.at, taps.pairs, width * 3, result.row(0));
+    resize_rows(narrow.row(taps.first - rows.begin), narrow.stride(), rows.weights.data() + taps.at, taps.pairs,
+                width * 3, result.row(0));
     std::memcpy(out, result.row(0), static_cast<size_t>(width * 3));
     out += stride;
   }
@@ -204,14 +217,16 @@ void rows_then_columns(const ImageView& source, const Axis& columns, const Axis&
   for (int64_t y = 0; y < height; ++y)
     std::memcpy(area.row(y), source.row(rows.begin + y) + columns.begin * 3, static_cast<size_t>(source_width * 3));
   for (const Taps& taps : rows.taps) {
-    resize_rows(area.row(taps.first - rows.begin), area.stride(), rows.weights.data() + taps.at, taps.pairs, source_width * 3, low.row(0));
+    resize_rows(area.row(taps.first - rows.begin), area.stride(), rows.weights.data() + taps.at, taps.pairs,
+                source_width * 3, low.row(0));
     resize_columns(low.row(0), columns.begin, columns, result.row(0));
     std::memcpy(out, result.row(0), static_cast<size_t>(width * 3));
     out += stride;
   }
 }
 
-// Pillow 13 takes the rows first when that removes much more, by this rule (found by measuring; earlier releases never do).
+// Pillow 13 takes the rows first when that removes much more, by this rule (found by measuring; earlier releases never
+// do).
 bool rows_first(const ImageView& source, const Resize& resize) {
   return resize.height < source.height && source.height - resize.height > 2 * (source.width - resize.width);
 }
@@ -221,10 +236,10 @@ bool rows_first(const ImageView& source, const Resize& resize) {
 void resize_into(const ImageView& source, const Resize& resize, uint8_t* out, int64_t stride) {
   check(source, resize);
   const Window& window = resize.window;
-  const Axis columns = make_axis(source.width, resize.box.left, resize.box.right, resize.width, window.left, window.width,
-                                 resize.interpolation);
-  const Axis rows = make_axis(source.height, resize.box.top, resize.box.bottom, resize.height, window.top, window.height,
-                              resize.interpolation);
+  const Axis columns = make_axis(source.width, resize.box.left, resize.box.right, resize.width, window.left,
+                                 window.width, resize.interpolation);
+  const Axis rows = make_axis(source.height, resize.box.top, resize.box.bottom, resize.height, window.top,
+                              window.height, resize.interpolation);
   if (rows_first(source, resize)) rows_then_columns(source, columns, rows, out, stride);
   else columns_then_rows(source, columns, rows, out, stride);
 }

@@ -60,19 +60,21 @@ void fill(uint8_t* out, int64_t pixels, const Colour& colour) {
 Colour mean_colour(const Preprocessing& p) {
   Colour colour;
   for (size_t c = 0; c < 3; ++c)
-    colour[c] = static_cast<uint8_t>(std::clamp<int64_t>(round_half_even(255.0 * static_cast<double>(p.mean[c])), 0, 255));
+    colour[c] =
+        static_cast<uint8_t>(std::clamp<int64_t>(round_half_even(255.0 * static_cast<double>(p.mean[c])), 0, 255));
   return colour;
 }
 
 void check_source(const ImageView& source) {
-  VTL_CHECK(source.width > 0 && source.height > 0, "preprocess: the picture has ", source.width, " x ", source.height, " pixels");
+  VTL_CHECK(source.width > 0 && source.height > 0, "preprocess: the picture has ", source.width, " x ", source.height,
+            " pixels");
 }
 
 Affine mapping(double from_left, double from_top, double scale_x, double scale_y, double to_left, double to_top) {
   return {scale_x, 0, to_left - from_left * scale_x, 0, scale_y, to_top - from_top * scale_y};
 }
 
-// ---- random crop -----------------------------------------------------------------------------------------------------
+// ---- random crop ----------------------------------------------------------------------------------------------------
 
 // torchvision's RandomResizedCrop: ten tries, then the largest centred crop within the range of shapes.
 Window random_crop(const ImageView& source, const Augmentation& a, RandomSequence& random) {
@@ -81,7 +83,8 @@ Window random_crop(const ImageView& source, const Augmentation& a, RandomSequenc
   for (int attempt = 0; attempt < 10; ++attempt) {
     const double target = area * static_cast<double>(random.uniform(a.crop_area[0], a.crop_area[1]));
     const double ratio = std::exp(static_cast<double>(random.uniform(log_low, log_high)));
-    const int64_t width = round_half_even(std::sqrt(target * ratio)), height = round_half_even(std::sqrt(target / ratio));
+    const int64_t width = round_half_even(std::sqrt(target * ratio)),
+                  height = round_half_even(std::sqrt(target / ratio));
     if (width < 1 || height < 1 || width > source.width || height > source.height) continue;
     const int64_t top = random.below(static_cast<uint32_t>(source.height - height + 1));
     const int64_t left = random.below(static_cast<uint32_t>(source.width - width + 1));
@@ -90,8 +93,10 @@ Window random_crop(const ImageView& source, const Augmentation& a, RandomSequenc
   const double ratio = static_cast<double>(source.width) / static_cast<double>(source.height);
   const double allowed = std::clamp(ratio, static_cast<double>(a.crop_ratio[0]), static_cast<double>(a.crop_ratio[1]));
   Window window{0, 0, source.width, source.height};
-  if (ratio < allowed) window.height = std::clamp<int64_t>(round_half_even(static_cast<double>(source.width) / allowed), 1, source.height);
-  if (ratio > allowed) window.width = std::clamp<int64_t>(round_half_even(static_cast<double>(source.height) * allowed), 1, source.width);
+  if (ratio < allowed)
+    window.height = std::clamp<int64_t>(round_half_even(static_cast<double>(source.width) / allowed), 1, source.height);
+  if (ratio > allowed)
+    window.width = std::clamp<int64_t>(round_half_even(static_cast<double>(source.height) * allowed), 1, source.width);
   window.left = (source.width - window.width) / 2;
   window.top = (source.height - window.height) / 2;
   return window;
@@ -100,12 +105,13 @@ Window random_crop(const ImageView& source, const Augmentation& a, RandomSequenc
 Affine crop_into(const ImageView& source, const Window& crop, const Preprocessing& p, uint8_t* out) {
   const double crop_width = static_cast<double>(crop.width), crop_height = static_cast<double>(crop.height);
   const ImageView view = source.crop(crop.left, crop.top, crop.width, crop.height);
-  resize_into(view, {{0, 0, crop_width, crop_height}, p.width, p.height, p.interpolation, {0, 0, p.width, p.height}}, out, p.width * 3);
-  return mapping(static_cast<double>(crop.left), static_cast<double>(crop.top), static_cast<double>(p.width) / crop_width,
-                 static_cast<double>(p.height) / crop_height, 0, 0);
+  resize_into(view, {{0, 0, crop_width, crop_height}, p.width, p.height, p.interpolation, {0, 0, p.width, p.height}},
+              out, p.width * 3);
+  return mapping(static_cast<double>(crop.left), static_cast<double>(crop.top),
+                 static_cast<double>(p.width) / crop_width, static_cast<double>(p.height) / crop_height, 0, 0);
 }
 
-// ---- on the resized picture, in place --------------------------------------------------------------------------------
+// ---- on the resized picture, in place -------------------------------------------------------------------------------
 
 void mirror_columns(uint8_t* rgb, int64_t width, int64_t height) {
   for (int64_t y = 0; y < height; ++y) {
@@ -138,10 +144,12 @@ Affine rotate(uint8_t* rgb, int64_t width, int64_t height, double degrees) {
   const int64_t step_x = fixed(cosine), step_y = fixed(sine);  // in the source, for one column of the result
   for (int64_t y = 0; y < height; ++y) {
     const double dx = 0.5 - centre_x, dy = static_cast<double>(y) + 0.5 - centre_y;
-    int64_t from_x = fixed(centre_x + cosine * dx - sine * dy - 0.5), from_y = fixed(centre_y + sine * dx + cosine * dy - 0.5);
+    int64_t from_x = fixed(centre_x + cosine * dx - sine * dy - 0.5),
+            from_y = fixed(centre_y + sine * dx + cosine * dy - 0.5);
     for (int64_t x = 0; x < width; ++x, from_x += step_x, from_y += step_y, rgb += 3) {
       const int64_t left = from_x >> kBits, top = from_y >> kBits;
-      const int right_share = static_cast<int>(from_x >> (kBits - kBlendBits)) & 255, low_share = static_cast<int>(from_y >> (kBits - kBlendBits)) & 255;
+      const int right_share = static_cast<int>(from_x >> (kBits - kBlendBits)) & 255,
+                low_share = static_cast<int>(from_y >> (kBits - kBlendBits)) & 255;
       const int64_t x0 = reflect(left, width) * 3, x1 = reflect(left + 1, width) * 3;
       const uint8_t* upper = source.data() + reflect(top, height) * width * 3;
       const uint8_t* lower = source.data() + reflect(top + 1, height) * width * 3;
@@ -153,7 +161,8 @@ Affine rotate(uint8_t* rgb, int64_t width, int64_t height, double degrees) {
     }
   }
   // The loop reads source = R(result); points of the source go the other way.
-  return {cosine, sine, centre_x - cosine * centre_x - sine * centre_y, -sine, cosine, centre_y + sine * centre_x - cosine * centre_y};
+  return {cosine, sine,   centre_x - cosine * centre_x - sine * centre_y,
+          -sine,  cosine, centre_y + sine * centre_x - cosine * centre_y};
 }
 
 // A linear map of colours: out[c] = sum_k m[c][k] * in[k] + m[c][3].
@@ -246,7 +255,8 @@ void erase_rectangle(uint8_t* rgb, const Preprocessing& p, const Augmentation& a
   for (int attempt = 0; attempt < 10; ++attempt) {
     const double target = area * static_cast<double>(random.uniform(a.erase_area[0], a.erase_area[1]));
     const double ratio = std::exp(static_cast<double>(random.uniform(log_low, log_high)));
-    const int64_t width = round_half_even(std::sqrt(target * ratio)), height = round_half_even(std::sqrt(target / ratio));
+    const int64_t width = round_half_even(std::sqrt(target * ratio)),
+                  height = round_half_even(std::sqrt(target / ratio));
     if (width < 1 || height < 1 || width >= p.width || height >= p.height) continue;
     const int64_t top = random.below(static_cast<uint32_t>(p.height - height + 1));
     const int64_t left = random.below(static_cast<uint32_t>(p.width - width + 1));
@@ -264,9 +274,10 @@ Affine compose(const Affine& second, const Affine& first) {
 }
 
 void check(const Preprocessing& p) {
-  VTL_CHECK(p.width > 0 && p.height > 0 && p.width <= 1 << 15 && p.height <= 1 << 15, "preprocess: an input size of ", p.width,
-            " x ", p.height, " pixels, expected 1 to 32768 a side");
-  VTL_CHECK(p.crop_pct > 0.01 && p.crop_pct <= 1, "preprocess: a crop_pct of ", p.crop_pct, ", expected above 0.01 and up to 1");
+  VTL_CHECK(p.width > 0 && p.height > 0 && p.width <= 1 << 15 && p.height <= 1 << 15, "preprocess: an input size of ",
+            p.width, " x ", p.height, " pixels, expected 1 to 32768 a side");
+  VTL_CHECK(p.crop_pct > 0.01 && p.crop_pct <= 1, "preprocess: a crop_pct of ", p.crop_pct,
+            ", expected above 0.01 and up to 1");
 }
 
 Affine preprocess_into(const ImageView& source, const Preprocessing& p, uint8_t* out) {
@@ -274,7 +285,8 @@ Affine preprocess_into(const ImageView& source, const Preprocessing& p, uint8_t*
   check_source(source);
   const Extent size = resized_extent(source, p);
   const int64_t left = centre_offset(size.width, p.width), top = centre_offset(size.height, p.height);
-  const Window window{std::max<int64_t>(left, 0), std::max<int64_t>(top, 0), std::min(p.width, size.width), std::min(p.height, size.height)};
+  const Window window{std::max<int64_t>(left, 0), std::max<int64_t>(top, 0), std::min(p.width, size.width),
+                      std::min(p.height, size.height)};
   if (window.width < p.width || window.height < p.height)
     fill(out, p.width * p.height, p.crop_mode == CropMode::border ? mean_colour(p) : Colour{0, 0, 0});
   uint8_t* first = out + (std::max<int64_t>(-top, 0) * p.width + std::max<int64_t>(-left, 0)) * 3;
@@ -292,8 +304,8 @@ Image preprocess(const ImageView& source, const Preprocessing& p) {
 }
 
 bool Augmentation::is_random() const {
-  return crops() || flip_horizontal > 0 || flip_vertical > 0 || rotation > 0 || brightness > 0 || contrast > 0 || saturation > 0 ||
-         hue > 0 || erase > 0;
+  return crops() || flip_horizontal > 0 || flip_vertical > 0 || rotation > 0 || brightness > 0 || contrast > 0 ||
+         saturation > 0 || hue > 0 || erase > 0;
 }
 
 const char* name(AugmentPreset preset) {
@@ -308,9 +320,11 @@ const char* name(AugmentPreset preset) {
 }
 
 AugmentPreset augment_preset(std::string_view text) {
-  for (const auto preset : {AugmentPreset::none, AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong, AugmentPreset::medical})
+  for (const auto preset : {AugmentPreset::none, AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong,
+                            AugmentPreset::medical})
     if (text == name(preset)) return preset;
-  fail(ErrorKind::bad_argument, "augment: no preset is called `", text, "`; there are none, light, standard, strong and medical");
+  fail(ErrorKind::bad_argument, "augment: no preset is called `", text,
+       "`; there are none, light, standard, strong and medical");
 }
 
 Augmentation augmentation(AugmentPreset preset) {
@@ -349,7 +363,8 @@ void check(const Augmentation& a) {
   };
   const auto range = [&](const char* what, const std::array<float, 2>& values, float low, float high) {
     for (const float value : values) within(what, value, low, high);
-    VTL_CHECK(values[0] <= values[1], "augment: ", what, " goes from ", values[0], " to ", values[1], ", expected a lower first value");
+    VTL_CHECK(values[0] <= values[1], "augment: ", what, " goes from ", values[0], " to ", values[1],
+              ", expected a lower first value");
   };
   range("crop_area", a.crop_area, 1e-4f, 1);
   range("crop_ratio", a.crop_ratio, 0.01f, 100);
@@ -364,7 +379,8 @@ void check(const Augmentation& a) {
   range("erase_area", a.erase_area, 1e-4f, 1);
 }
 
-Affine augment_into(const ImageView& source, const Preprocessing& p, const Augmentation& a, RandomSequence& random, uint8_t* out) {
+Affine augment_into(const ImageView& source, const Preprocessing& p, const Augmentation& a, RandomSequence& random,
+                    uint8_t* out) {
   check(p);
   check_source(source);
   Affine map = a.crops() ? crop_into(source, random_crop(source, a, random), p, out) : preprocess_into(source, p, out);

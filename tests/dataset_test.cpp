@@ -21,7 +21,9 @@ void add_pictures(const std::filesystem::path& folder, int count, const std::str
   for (int i = 0; i < count; ++i) write_ppm(folder / (stem + std::to_string(i) + ".ppm"), generated_picture(6, 5, i));
 }
 
-void write_text(const std::filesystem::path& path, const std::string& text) { write_bytes(path, {text.begin(), text.end()}); }
+void write_text(const std::filesystem::path& path, const std::string& text) {
+  write_bytes(path, {text.begin(), text.end()});
+}
 
 // The bad_data that a call throws.
 template <class Call>
@@ -75,7 +77,8 @@ TEST_CASE("classes and files are in byte order") {
   const Dataset data = open_dataset(root.path().string());
   CHECK(data.classes == std::vector<std::string>{"10", "9", "Zebra", "apple", "\xc3\xa4pfel"});
   const auto names = names_of(data.train);
-  CHECK(std::vector<std::string>(names.begin(), names.begin() + 4) == std::vector<std::string>{"Q.ppm", "p0.ppm", "p1.ppm", "deep0.ppm"});
+  CHECK(std::vector<std::string>(names.begin(), names.begin() + 4) ==
+        std::vector<std::string>{"Q.ppm", "p0.ppm", "p1.ppm", "deep0.ppm"});
 }
 
 TEST_CASE("what is no picture is left out") {
@@ -87,11 +90,12 @@ TEST_CASE("what is no picture is left out") {
   write_text(root / "train" / "a" / "notes.txt", "hello");
   write_text(root / "train" / "a" / ".hidden.jpg", "hello");
   write_text(root / "train" / "loose.jpg", "not in a class folder");
-  write_text(root / "train" / "a" / "broken.jpg", "hello");                       // a picture by its name: listed, found bad later
+  write_text(root / "train" / "a" / "broken.jpg", "hello");  // a picture by its name: listed, found bad later
   write_ppm(root / "train" / "b" / "no_extension", generated_picture(4, 4, 0));  // a picture by its content
   const Dataset data = open_dataset(root.path().string());
   CHECK(data.classes == std::vector<std::string>{"a", "b"});
-  CHECK(names_of(data.train) == std::vector<std::string>{"broken.jpg", "p0.ppm", "p1.ppm", "no_extension", "p0.ppm", "p1.ppm"});
+  CHECK(names_of(data.train) ==
+        std::vector<std::string>{"broken.jpg", "p0.ppm", "p1.ppm", "no_extension", "p0.ppm", "p1.ppm"});
   REQUIRE(data.ignored.size() == 1);
   CHECK(contains(data.ignored[0], "notes.txt"));
 }
@@ -164,14 +168,16 @@ TEST_CASE("an empty val is an error, not a made split") {
 }
 
 TEST_CASE("CSV follows RFC 4180") {
-  const auto rows = parse_csv("\xef\xbb\xbfpath,label\r\n\"a,b\",\"say \"\"hi\"\"\"\r\n\n\"two\nlines\",x\nlast,", "list.csv");
+  const auto rows =
+      parse_csv("\xef\xbb\xbfpath,label\r\n\"a,b\",\"say \"\"hi\"\"\"\r\n\n\"two\nlines\",x\nlast,", "list.csv");
   REQUIRE(rows.size() == 4);
   CHECK(rows[0].fields == std::vector<std::string>{"path", "label"});
   CHECK(rows[1].fields == std::vector<std::string>{"a,b", "say \"hi\""});
   CHECK(rows[2].fields == std::vector<std::string>{"two\nlines", "x"});
   CHECK(rows[3].fields == std::vector<std::string>{"last", ""});
   CHECK(rows[3].line == 6);
-  CHECK(contains(bad_data_of([] { parse_csv("a\nb,\"c\n", "list.csv"); }).what(), "list.csv:2: a quote is never closed"));
+  CHECK(
+      contains(bad_data_of([] { parse_csv("a\nb,\"c\n", "list.csv"); }).what(), "list.csv:2: a quote is never closed"));
   CHECK(contains(bad_data_of([] { parse_csv("a\"b\n", "list.csv"); }).what(), "list.csv:1"));
   CHECK(contains(bad_data_of([] { parse_csv("\"a\"b\n", "list.csv"); }).what(), "list.csv:1"));
   CHECK(parse_csv("", "list.csv").empty());
@@ -181,7 +187,8 @@ TEST_CASE("a CSV list names pictures, splits and groups") {
   const TempDir root;
   add_pictures(root / "images", 6);
   write_text(root / "list.csv",
-             "label,path,extra,split\ncat,images/p0.ppm,1,train\ndog,images/p1.ppm,2,\ncat,images/p2.ppm,3,val\ndog,images/p3.ppm,4,test\n");
+             "label,path,extra,split\ncat,images/p0.ppm,1,train\ndog,images/p1.ppm,2,\ncat,images/"
+             "p2.ppm,3,val\ndog,images/p3.ppm,4,test\n");
   const Dataset data = open_dataset((root / "list.csv").string());
   CHECK(data.classes == std::vector<std::string>{"cat", "dog"});
   CHECK(names_of(data.train) == std::vector<std::string>{"p0.ppm", "p1.ppm"});
@@ -190,7 +197,8 @@ TEST_CASE("a CSV list names pictures, splits and groups") {
   CHECK(read_image(data.val[0].path).rgb == generated_picture(6, 5, 2).rgb);
 
   std::string grouped = "path,label,group\n";
-  for (int i = 0; i < 40; ++i) grouped += "images/p0.ppm," + std::string(i % 2 ? "cat" : "dog") + ",g" + std::to_string(i / 4) + "\n";
+  for (int i = 0; i < 40; ++i)
+    grouped += "images/p0.ppm," + std::string(i % 2 ? "cat" : "dog") + ",g" + std::to_string(i / 4) + "\n";
   write_text(root / "grouped.csv", grouped);
   const Dataset split = open_dataset((root / "grouped.csv").string());
   CHECK(split.val.size() == 8);
@@ -212,7 +220,8 @@ TEST_CASE("problems of a CSV list are all named with their lines") {
   CHECK(contains(rows.what(), ":5: the split is `middle`"));
   CHECK(contains(error_of("path,label,split\na,x,train\nb,y,train\nc,z,val\n").what(), "`z` is not one of"));
   CHECK(contains(error_of("path,label\na,x\nb,x\n").what(), "only one class"));
-  CHECK(contains(error_of("path,label,split,group\na,x,train,g\nb,y,val,g\nc,y,train,h\n").what(), "group `g` is in train and in val"));
+  CHECK(contains(error_of("path,label,split,group\na,x,train,g\nb,y,val,g\nc,y,train,h\n").what(),
+                 "group `g` is in train and in val"));
 }
 
 TEST_CASE("evaluation sets are indexed by the model's classes") {
@@ -225,7 +234,8 @@ TEST_CASE("evaluation sets are indexed by the model's classes") {
   CHECK(open_evaluation_set((root / "train").string(), {"cat"}).size() == 3);
   CHECK(bad_data_of([&] { open_evaluation_set(root.path().string(), {"ant"}); }).problems().size() == 2);
   write_text(root / "list.csv", "path,label,split\na.jpg,cat,train\nb.jpg,dog,test\n");
-  CHECK(names_of(open_evaluation_set((root / "list.csv").string(), {"cat", "dog"})) == std::vector<std::string>{"b.jpg"});
+  CHECK(names_of(open_evaluation_set((root / "list.csv").string(), {"cat", "dog"})) ==
+        std::vector<std::string>{"b.jpg"});
 }
 
 TEST_CASE("unreadable files are listed and dropped, up to the limit") {

@@ -56,7 +56,8 @@ TEST_CASE("the eight orientations show the same picture") {
     const Image seen = read_image(golden_image("orientation" + std::to_string(orientation) + ".jpg"));
     CHECK(seen.rgb == apply_orientation(upright, orientation).rgb);
     CHECK(seen.rgb != upright.rgb);
-    CHECK(read_image_info(golden_image("orientation" + std::to_string(orientation) + ".jpg")).orientation == orientation);
+    CHECK(read_image_info(golden_image("orientation" + std::to_string(orientation) + ".jpg")).orientation ==
+          orientation);
   }
 }
 
@@ -80,7 +81,8 @@ TEST_CASE("orientation turns corners as EXIF defines them") {
 
 TEST_CASE("the format is told by content, whatever the name") {
   const TempDir folder;
-  for (const auto& [from, to] : {std::pair{"rgb.png", "a.jpg"}, std::pair{"444.jpg", "b.png"}, std::pair{"rgb.bmp", "c"}}) {
+  for (const auto& [from, to] :
+       {std::pair{"rgb.png", "a.jpg"}, std::pair{"444.jpg", "b.png"}, std::pair{"rgb.bmp", "c"}}) {
     std::filesystem::copy_file(golden_image(from), folder / to);
     CHECK(read_image((folder / to).string()).rgb == read_image(golden_image(from)).rgb);
   }
@@ -105,7 +107,8 @@ TEST_CASE("formats that cannot be read are named") {
 }
 
 TEST_CASE("a picture cut off anywhere is an error that names it") {
-  for (const std::string name : {"420.jpg", "progressive.jpg", "cmyk.jpg", "rgb.png", "palette.png", "rgb16.png", "rgb.bmp", "rgb.ppm", "rgb.tga", "run_length.tga"}) {
+  for (const std::string name : {"420.jpg", "progressive.jpg", "cmyk.jpg", "rgb.png", "palette.png", "rgb16.png",
+                                 "rgb.bmp", "rgb.ppm", "rgb.tga", "run_length.tga"}) {
     CAPTURE(name);
     const auto bytes = bytes_of_file(golden_image(name));
     // A TGA file may carry a footer that is no part of the picture; a PNG's last chunk is empty.
@@ -120,11 +123,13 @@ TEST_CASE("a picture cut off anywhere is an error that names it") {
 
 TEST_CASE("damaged bytes give a picture or a bad_data, nothing else") {
   RandomSequence random(1, RandomStream::demo, 0, 0);
-  for (const std::string name : {"420.jpg", "progressive.jpg", "orientation6.jpg", "palette.png", "rgb16.png", "rgb.bmp", "palette.bmp", "rgb.ppm", "run_length.tga"}) {
+  for (const std::string name : {"420.jpg", "progressive.jpg", "orientation6.jpg", "palette.png", "rgb16.png",
+                                 "rgb.bmp", "palette.bmp", "rgb.ppm", "run_length.tga"}) {
     const auto original = bytes_of_file(golden_image(name));
     for (int round = 0; round < 300; ++round) {
       auto bytes = original;
-      for (uint32_t i = 0; i <= random.below(4); ++i) bytes[random.below(static_cast<uint32_t>(bytes.size()))] = static_cast<uint8_t>(random.bits());
+      for (uint32_t i = 0; i <= random.below(4); ++i)
+        bytes[random.below(static_cast<uint32_t>(bytes.size()))] = static_cast<uint8_t>(random.bits());
       try {
         const Image image = decode_image(bytes, name, {.max_pixels = 1 << 20});
         CHECK(static_cast<int64_t>(image.rgb.size()) == image.width * image.height * 3);
@@ -162,7 +167,8 @@ TEST_CASE("rubbish after a picture or between its segments is let pass") {
 }
 
 TEST_CASE("a broken EXIF block means no orientation") {
-  const std::vector<uint8_t> sound{'I', 'I', '*', 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0};
+  const std::vector<uint8_t> sound{'I', 'I', '*', 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3,
+                                   0,   1,   0,   0, 0, 6, 0, 0, 0, 0, 0,    0, 0};
   CHECK(exif_orientation(sound) == 6);
   const std::vector<uint8_t> big_endian{'M', 'M', 0, '*', 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 8, 0, 0};
   CHECK(exif_orientation(big_endian) == 8);

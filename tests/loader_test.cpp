@@ -17,7 +17,8 @@ using namespace vtl::io;
 std::vector<Sample> pictures_in_memory(int64_t count) {
   std::vector<Sample> samples;
   for (int64_t i = 0; i < count; ++i)
-    samples.push_back({"picture " + std::to_string(i), std::make_shared<const Image>(generated_picture(20 + i % 7, 18 + i % 5, i)), i % 3});
+    samples.push_back({"picture " + std::to_string(i),
+                       std::make_shared<const Image>(generated_picture(20 + i % 7, 18 + i % 5, i)), i % 3});
   return samples;
 }
 
@@ -121,7 +122,8 @@ TEST_CASE("a cached epoch reads no file again") {
 
 TEST_CASE("memory samples and files give the same batches") {
   const TempDir folder;
-  Loader from_files(pictures_in_files(folder, 20), small_options(0)), from_memory(pictures_in_memory(20), small_options(0));
+  Loader from_files(pictures_in_files(folder, 20), small_options(0)),
+      from_memory(pictures_in_memory(20), small_options(0));
   CHECK(run(from_files, 3) == run(from_memory, 3));
 }
 
@@ -134,7 +136,8 @@ TEST_CASE("the order is a permutation fixed by seed and epoch") {
   CHECK(epoch_order(3, SampleOrder::as_given, 1, 5) == std::vector<int64_t>{0, 1, 2});
   // Every position is equally likely: 3000 epochs of 6 samples, 500 expected, five deviations of sqrt(3000 * 5) / 6.
   std::array<int, 6> first{};
-  for (int64_t epoch = 0; epoch < 3000; ++epoch) ++first[static_cast<size_t>(epoch_order(6, SampleOrder::shuffled, 9, epoch)[0])];
+  for (int64_t epoch = 0; epoch < 3000; ++epoch)
+    ++first[static_cast<size_t>(epoch_order(6, SampleOrder::shuffled, 9, epoch)[0])];
   for (const int count : first) CHECK(std::abs(count - 500) <= 102);
 }
 
@@ -194,7 +197,8 @@ TEST_CASE("a picture that cannot be read is reported once and left out") {
     for (size_t i = 0; i < 2; ++i) {
       RandomSequence random = augment_sequence(7, 0, 6 + static_cast<int64_t>(i));
       std::vector<uint8_t> expected(360);
-      augment_into(read_image(samples[6 + i].path), options.preprocessing, options.augmentation, random, expected.data());
+      augment_into(read_image(samples[6 + i].path), options.preprocessing, options.augmentation, random,
+                   expected.data());
       CHECK(std::equal(expected.begin(), expected.end(), first.pixels.begin() + static_cast<int64_t>(5 + i) * 360));
     }
     CHECK(run(loader, 1).samples == first.samples);

@@ -14,12 +14,15 @@ using namespace vtl::io;
 
 constexpr std::array<Interpolation, 2> kFilters{Interpolation::bilinear, Interpolation::bicubic};
 
-Interpolation filter_named(const std::string& name) { return name == "bicubic" ? Interpolation::bicubic : Interpolation::bilinear; }
+Interpolation filter_named(const std::string& name) {
+  return name == "bicubic" ? Interpolation::bicubic : Interpolation::bilinear;
+}
 
 Box whole(const Image& image) { return {0, 0, static_cast<double>(image.width), static_cast<double>(image.height)}; }
 
 Image resized(const ImageView& source, const Resize& resize) {
-  Image image{resize.window.width, resize.window.height, std::vector<uint8_t>(static_cast<size_t>(resize.window.width * resize.window.height * 3))};
+  Image image{resize.window.width, resize.window.height,
+              std::vector<uint8_t>(static_cast<size_t>(resize.window.width * resize.window.height * 3))};
   resize_into(source, resize, image.rgb.data(), image.width * 3);
   return image;
 }
@@ -32,7 +35,8 @@ double weight(Interpolation interpolation, double x) {
   return x < 2 ? -0.5 * x * x * x + 2.5 * x * x - 4 * x + 2 : 0;
 }
 
-std::vector<double> weights_for(int64_t extent, double low, double high, int64_t size, int64_t at, Interpolation interpolation) {
+std::vector<double> weights_for(int64_t extent, double low, double high, int64_t size, int64_t at,
+                                Interpolation interpolation) {
   const double scale = (high - low) / static_cast<double>(size), widening = std::max(scale, 1.0);
   const double center = low + (static_cast<double>(at) + 0.5) * scale;
   std::vector<double> weights;
@@ -52,8 +56,10 @@ TEST_CASE("resizing equals Pillow on generated pictures") {
     CAPTURE(id);
     const auto box = example["box"];
     const int64_t width = example["size"][0], height = example["size"][1];
-    const Resize resize{{box[0], box[1], box[2], box[3]}, width, height, filter_named(example["filter"]), {0, 0, width, height}};
-    CHECK(largest_difference(resized(golden_picture(example["picture"]), resize).rgb, bytes_of_hex(example["pixels"])) == 0);
+    const Resize resize{
+        {box[0], box[1], box[2], box[3]}, width, height, filter_named(example["filter"]), {0, 0, width, height}};
+    CHECK(largest_difference(resized(golden_picture(example["picture"]), resize).rgb,
+                             bytes_of_hex(example["pixels"])) == 0);
   }
 }
 
@@ -69,7 +75,8 @@ TEST_CASE("resizing is the normalised sum over a filter widened by the reduction
       double worst = 0;
       for (int64_t y = 0; y < height; ++y)
         for (int64_t x = 0; x < width; ++x) {
-          const auto across = weights_for(33, 0, 33, width, x, interpolation), down = weights_for(31, 0, 31, height, y, interpolation);
+          const auto across = weights_for(33, 0, 33, width, x, interpolation),
+                     down = weights_for(31, 0, 31, height, y, interpolation);
           double sum = 0;
           for (size_t j = 0; j < 31; ++j)
             for (size_t i = 0; i < 33; ++i) sum += across[i] * down[j] * image.rgb[(j * 33 + i) * 3];
@@ -89,8 +96,9 @@ TEST_CASE("a window holds the same pixels as the whole result") {
       const Image part = resized(image, {whole(image), width, height, interpolation, window});
       bool equal = true;
       for (int64_t y = 0; y < window.height; ++y)
-        equal = equal && std::equal(part.rgb.begin() + y * window.width * 3, part.rgb.begin() + (y + 1) * window.width * 3,
-                                    all.rgb.begin() + ((window.top + y) * width + window.left) * 3);
+        equal =
+            equal && std::equal(part.rgb.begin() + y * window.width * 3, part.rgb.begin() + (y + 1) * window.width * 3,
+                                all.rgb.begin() + ((window.top + y) * width + window.left) * 3);
       CHECK(equal);
     }
 }
@@ -103,7 +111,8 @@ TEST_CASE("the same size gives the same pixels") {
 TEST_CASE("one pixel and one colour survive any size") {
   const Image dot{1, 1, {7, 130, 255}};
   const Image large = resize_image(dot, 17, 3, Interpolation::bicubic);
-  for (size_t i = 0; i < large.rgb.size(); i += 3) CHECK(std::equal(dot.rgb.begin(), dot.rgb.end(), large.rgb.begin() + static_cast<int64_t>(i)));
+  for (size_t i = 0; i < large.rgb.size(); i += 3)
+    CHECK(std::equal(dot.rgb.begin(), dot.rgb.end(), large.rgb.begin() + static_cast<int64_t>(i)));
   const Image flat{5000, 2, std::vector<uint8_t>(30000, 201)};
   for (const uint8_t value : resize_image(flat, 3, 9, Interpolation::bicubic).rgb) CHECK(value == 201);
 }
@@ -111,8 +120,11 @@ TEST_CASE("one pixel and one colour survive any size") {
 TEST_CASE("a view with a stride is resized without its surroundings") {
   const Image image = generated_picture(50, 40, 1);
   Image cut{20, 10, {}};
-  for (int64_t y = 0; y < 10; ++y) cut.rgb.insert(cut.rgb.end(), image.rgb.begin() + ((y + 13) * 50 + 7) * 3, image.rgb.begin() + ((y + 13) * 50 + 27) * 3);
-  CHECK(resize_image(ImageView(image).crop(7, 13, 20, 10), 9, 9, Interpolation::bicubic).rgb == resize_image(cut, 9, 9, Interpolation::bicubic).rgb);
+  for (int64_t y = 0; y < 10; ++y)
+    cut.rgb.insert(cut.rgb.end(), image.rgb.begin() + ((y + 13) * 50 + 7) * 3,
+                   image.rgb.begin() + ((y + 13) * 50 + 27) * 3);
+  CHECK(resize_image(ImageView(image).crop(7, 13, 20, 10), 9, 9, Interpolation::bicubic).rgb ==
+        resize_image(cut, 9, 9, Interpolation::bicubic).rgb);
 }
 
 TEST_CASE("only the result's rows and columns are written") {

@@ -34,7 +34,8 @@ struct Augmented {
   Affine map;
 };
 
-Augmented augmented(const Image& source, const Preprocessing& p, const Augmentation& a, int64_t sample, uint64_t seed = 1, int64_t epoch = 0) {
+Augmented augmented(const Image& source, const Preprocessing& p, const Augmentation& a, int64_t sample,
+                    uint64_t seed = 1, int64_t epoch = 0) {
   Augmented result{{p.width, p.height, std::vector<uint8_t>(static_cast<size_t>(p.width * p.height * 3))}, {}};
   RandomSequence random = augment_sequence(seed, epoch, sample);
   result.map = augment_into(source, p, a, random, result.image.rgb.data());
@@ -46,7 +47,8 @@ Image gradient(int64_t width, int64_t height) {
   Image image{width, height, {}};
   for (int64_t y = 0; y < height; ++y)
     for (int64_t x = 0; x < width; ++x)
-      for (const int64_t v : {x * 256 / width, y * 256 / height, int64_t{128}}) image.rgb.push_back(static_cast<uint8_t>(v));
+      for (const int64_t v : {x * 256 / width, y * 256 / height, int64_t{128}})
+        image.rgb.push_back(static_cast<uint8_t>(v));
   return image;
 }
 
@@ -66,11 +68,14 @@ TEST_CASE("evaluation preprocessing equals timm's in every crop mode") {
   for (const auto& [id, example] : golden.items()) {
     CAPTURE(id);
     const std::string mode = example["mode"];
-    const Preprocessing p = preprocessing(
-        example["size"][0], example["size"][1], example["crop_pct"],
-        mode == "squash" ? CropMode::squash : mode == "border" ? CropMode::border : CropMode::center,
-        example["filter"] == "bicubic" ? Interpolation::bicubic : Interpolation::bilinear);
-    CHECK(largest_difference(preprocess(golden_picture(example["picture"]), p).rgb, bytes_of_hex(example["pixels"])) == 0);
+    const Preprocessing p =
+        preprocessing(example["size"][0], example["size"][1], example["crop_pct"],
+                      mode == "squash"   ? CropMode::squash
+                      : mode == "border" ? CropMode::border
+                                         : CropMode::center,
+                      example["filter"] == "bicubic" ? Interpolation::bicubic : Interpolation::bilinear);
+    CHECK(largest_difference(preprocess(golden_picture(example["picture"]), p).rgb, bytes_of_hex(example["pixels"])) ==
+          0);
   }
 }
 
@@ -82,7 +87,8 @@ TEST_CASE("photographs are preprocessed as timm does it") {
   for (const auto& path : paths) {
     CAPTURE(path.string());
     const Image image = read_image(path.string());
-    for (const auto& [name, interpolation] : {std::pair{"bilinear", Interpolation::bilinear}, std::pair{"bicubic", Interpolation::bicubic}}) {
+    for (const auto& [name, interpolation] :
+         {std::pair{"bilinear", Interpolation::bilinear}, std::pair{"bicubic", Interpolation::bicubic}}) {
       const Image result = preprocess(image, preprocessing(224, 224, 0.875, CropMode::center, interpolation));
       std::vector<uint8_t> samples;
       for (size_t i = 0; i < 64; ++i) samples.push_back(result.rgb[(i * 2357 + 11) % result.rgb.size()]);
@@ -100,7 +106,8 @@ TEST_CASE("dump the preprocessed photographs" * doctest::skip()) {
     const std::filesystem::path stem = std::filesystem::path(folder) / path.filename();
     write_bytes(stem.string() + ".decoded", image.rgb);
     write_bytes(stem.string() + ".bicubic", preprocess(image, preprocessing(224, 224)).rgb);
-    write_bytes(stem.string() + ".bilinear", preprocess(image, preprocessing(224, 224, 0.875, CropMode::center, Interpolation::bilinear)).rgb);
+    write_bytes(stem.string() + ".bilinear",
+                preprocess(image, preprocessing(224, 224, 0.875, CropMode::center, Interpolation::bilinear)).rgb);
   }
 }
 
@@ -117,7 +124,8 @@ TEST_CASE("the map says where the source's points went") {
         const double from_x = (m.yy * dx - m.xy * dy) / determinant, from_y = (m.xx * dy - m.yx * dx) / determinant;
         if (from_x < 3 || from_x > 117 || from_y < 3 || from_y > 87) continue;
         const uint8_t* pixel = result.image.rgb.data() + (y * result.image.width + x) * 3;
-        worst = std::max({worst, std::abs((from_x - 0.5) * 256 / 120 - pixel[0]), std::abs((from_y - 0.5) * 256 / 90 - pixel[1])});
+        worst = std::max(
+            {worst, std::abs((from_x - 0.5) * 256 / 120 - pixel[0]), std::abs((from_y - 0.5) * 256 / 90 - pixel[1])});
       }
     CHECK(worst <= tolerance);
   };
@@ -148,7 +156,8 @@ TEST_CASE("a rotated picture follows its map") {
     // The point in the middle stays; a point right of it moves by the map.
     for (const auto& [x, y] : {std::pair{50.0, 50.0}, {70.0, 50.0}, {50.0, 35.0}}) {
       const auto [to_x, to_y] = result.map.apply(x, y);
-      const uint8_t* pixel = result.image.rgb.data() + (static_cast<int64_t>(to_y) * 50 + static_cast<int64_t>(to_x)) * 3;
+      const uint8_t* pixel =
+          result.image.rgb.data() + (static_cast<int64_t>(to_y) * 50 + static_cast<int64_t>(to_x)) * 3;
       // Within the pixel that holds the point: half a result pixel is one source pixel and a quarter, 3 levels, a side.
       CHECK(std::abs(pixel[0] - x * 2.56) <= 6);
       CHECK(std::abs(pixel[1] - y * 2.56) <= 6);
@@ -188,8 +197,10 @@ TEST_CASE("a crop is the resized rectangle that the map names") {
   for (int64_t sample = 0; sample < 5; ++sample) {
     const Augmented result = augmented(source, preprocessing(24, 24), a, sample);
     const int64_t width = std::llround(24 / result.map.xx), height = std::llround(24 / result.map.yy);
-    const int64_t left = std::llround(-result.map.x0 / result.map.xx), top = std::llround(-result.map.y0 / result.map.yy);
-    CHECK(result.image.rgb == resize_image(ImageView(source).crop(left, top, width, height), 24, 24, Interpolation::bicubic).rgb);
+    const int64_t left = std::llround(-result.map.x0 / result.map.xx),
+                  top = std::llround(-result.map.y0 / result.map.yy);
+    CHECK(result.image.rgb ==
+          resize_image(ImageView(source).crop(left, top, width, height), 24, 24, Interpolation::bicubic).rgb);
   }
 }
 
@@ -198,7 +209,8 @@ TEST_CASE("extreme shapes fall back to the centred crop") {
   const Affine map = augmented(strip, preprocessing(8, 8), augmentation(AugmentPreset::standard), 0).map;
   CHECK(std::abs(8 / map.yy - 3) < 1e-9);
   CHECK(std::abs(8 / std::abs(map.xx) - 4) < 1e-9);
-  for (const auto preset : {AugmentPreset::none, AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong, AugmentPreset::medical})
+  for (const auto preset : {AugmentPreset::none, AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong,
+                            AugmentPreset::medical})
     for (const auto& [width, height] : {std::pair<int64_t, int64_t>{1, 1}, {1, 500}, {500, 1}, {2, 3}})
       CHECK_NOTHROW(augmented(generated_picture(width, height, 0), preprocessing(16, 12), augmentation(preset), 3));
 }
@@ -216,9 +228,11 @@ TEST_CASE("random numbers depend on seed, epoch and sample alone") {
 
 TEST_CASE("without augmentation training sees what evaluation sees") {
   const Image source = generated_picture(64, 50, 2);
-  CHECK(augmented(source, preprocessing(32, 32), augmentation(AugmentPreset::none), 1).image.rgb == preprocess(source, preprocessing(32, 32)).rgb);
+  CHECK(augmented(source, preprocessing(32, 32), augmentation(AugmentPreset::none), 1).image.rgb ==
+        preprocess(source, preprocessing(32, 32)).rgb);
   CHECK_FALSE(augmentation(AugmentPreset::none).is_random());
-  for (const auto preset : {AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong, AugmentPreset::medical})
+  for (const auto preset :
+       {AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong, AugmentPreset::medical})
     CHECK(augmentation(preset).is_random());
 }
 
@@ -230,7 +244,7 @@ TEST_CASE("colour steps do what their names say") {
     for (size_t i = 0; i < rgb.size(); i += 3) sum += 0.299 * rgb[i] + 0.587 * rgb[i + 1] + 0.114 * rgb[i + 2];
     return sum / static_cast<double>(rgb.size() / 3);
   };
-  const auto with = [&](float Augmentation::* step, float amount, int64_t sample, const Image& picture) {
+  const auto with = [&](float Augmentation::*step, float amount, int64_t sample, const Image& picture) {
     Augmentation a;
     a.*step = amount;
     return augmented(picture, p, a, sample).image.rgb;
@@ -270,7 +284,8 @@ TEST_CASE("erasing paints one rectangle of the mean") {
       CHECK(pixel[0] == 128);
       CHECK(pixel[1] == 64);
       CHECK(pixel[2] == 191);
-      left = std::min(left, i % 64), right = std::max(right, i % 64), top = std::min(top, i / 64), bottom = std::max(bottom, i / 64);
+      left = std::min(left, i % 64), right = std::max(right, i % 64), top = std::min(top, i / 64),
+      bottom = std::max(bottom, i / 64);
       ++painted;
     }
     CHECK(painted == (right - left + 1) * (bottom - top + 1));
@@ -282,7 +297,8 @@ TEST_CASE("erasing paints one rectangle of the mean") {
 }
 
 TEST_CASE("augmentation presets have names") {
-  for (const auto preset : {AugmentPreset::none, AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong, AugmentPreset::medical}) {
+  for (const auto preset : {AugmentPreset::none, AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong,
+                            AugmentPreset::medical}) {
     CHECK(augment_preset(name(preset)) == preset);
     CHECK_NOTHROW(check(augmentation(preset)));
   }

@@ -22,7 +22,8 @@ inline io::Image generated_picture(int64_t width, int64_t height, int64_t n) {
   for (int64_t y = 0; y < height; ++y)
     for (int64_t x = 0; x < width; ++x)
       for (int64_t c = 0; c < 3; ++c) {
-        const int64_t value = x * (c + 2) + y * (n + 1) + ((x / 8 + y / 8) % 2) * 90 + ((x * 31 + y * 17 + c * 11 + n * 13) % 29) * 3;
+        const int64_t value =
+            x * (c + 2) + y * (n + 1) + ((x / 8 + y / 8) % 2) * 90 + ((x * 31 + y * 17 + c * 11 + n * 13) % 29) * 3;
         image.rgb.push_back(static_cast<uint8_t>(value % 256));
       }
   return image;
@@ -46,7 +47,8 @@ inline nlohmann::json golden_json(const std::string& relative) {
 
 inline std::vector<uint8_t> bytes_of_hex(const std::string& hex) {
   std::vector<uint8_t> bytes;
-  for (size_t i = 0; i + 1 < hex.size(); i += 2) bytes.push_back(static_cast<uint8_t>(std::stoi(hex.substr(i, 2), nullptr, 16)));
+  for (size_t i = 0; i + 1 < hex.size(); i += 2)
+    bytes.push_back(static_cast<uint8_t>(std::stoi(hex.substr(i, 2), nullptr, 16)));
   return bytes;
 }
 
@@ -65,7 +67,8 @@ inline std::vector<uint8_t> bytes_of_file(const std::filesystem::path& path) {
 
 inline void write_bytes(const std::filesystem::path& path, const std::vector<uint8_t>& bytes) {
   std::filesystem::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
 }
 
 // The simplest file that every reader takes: a binary PPM.

@@ -15,7 +15,7 @@ struct ActivationDims {
 };
 
 // y[r,c] = f(x[r,c] + bias[c]). x and y are [rows, cols], dense, of `dtype`; y may be x. bias is f32 [cols] or null.
-// f is evaluated in f32, within 1e-6 absolute of its definition for |x| <= 10.
+// f is evaluated in f32, within 2e-7 * (1 + |x|) of its definition.
 void activation_forward(Stream& stream, DType dtype, Activation kind, const void* x, const float* bias, void* y,
                         ActivationDims dims);
 

@@ -8,30 +8,39 @@ namespace vtl::kernels::VTL_CPU {
 // Standard normal distribution function, with density = e^(-x^2 / 2) unnormalised.
 VTL_INLINE vfloat normal_cdf(vfloat x, vfloat density) { return 0.5f + 0.5f * verf(x * 0.70710678f, density); }
 
+// sigmoid(z) and 1 - sigmoid(z). The latter as a quotient of its own: the difference would keep no digits where z is large.
+struct Logistic {
+  vfloat value, complement;
+};
+VTL_INLINE Logistic logistic(vfloat z) {
+  const vfloat e = vexp(-z), value = 1.0f / (1.0f + e);
+  return {value, e * value};
+}
+
 // g * f'(z); relu has derivative 0 at 0, relu6 also at 6.
 template <Activation kind>
 VTL_INLINE vfloat activate_backward(vfloat g, vfloat z) {
   if constexpr (kind == Activation::relu) return z > 0.0f ? g : vfloat{};
   if constexpr (kind == Activation::relu6) return z > 0.0f ? (z < 6.0f ? g : vfloat{}) : vfloat{};
   if constexpr (kind == Activation::silu) {
-    const vfloat s = vsigmoid(z);
-    return g * (s + z * s * (1.0f - s));
+    const Logistic l = logistic(z);
+    return g * l.value * (1.0f + z * l.complement);
   }
   if constexpr (kind == Activation::gelu_erf) {
     const vfloat density = vexp(-0.5f * z * z);
     return g * (normal_cdf(z, density) + z * density * 0.39894228f);
   }
   if constexpr (kind == Activation::gelu_tanh) {
-    const vfloat t = vtanh(0.79788456f * (z + 0.044715f * z * z * z));
-    return g * (0.5f * (1.0f + t) + 0.5f * z * (1.0f - t * t) * 0.79788456f * (1.0f + 0.134145f * z * z));
+    const Logistic l = logistic(1.59576912f * z * (1.0f + 0.044715f * z * z));  // (1 + tanh(u)) / 2 = sigmoid(2 u)
+    return g * l.value * (1.0f + z * l.complement * 1.59576912f * (1.0f + 0.134145f * z * z));
   }
   if constexpr (kind == Activation::gelu_quick) {
-    const vfloat s = vsigmoid(1.702f * z);
-    return g * (s + 1.702f * z * s * (1.0f - s));
+    const Logistic l = logistic(1.702f * z);
+    return g * l.value * (1.0f + 1.702f * z * l.complement);
   }
   if constexpr (kind == Activation::sigmoid) {
-    const vfloat s = vsigmoid(z);
-    return g * s * (1.0f - s);
+    const Logistic l = logistic(z);
+    return g * l.value * l.complement;
   }
   return g;
 }

@@ -30,8 +30,9 @@ PlanPhase describe(const Phase& phase, const PhaseLength& length, const models::
 }
 
 // What the tape of one picture keeps alive with what learns now, measured: batch statistics that the measurement moves are put back.
-size_t tape_bytes(const models::Model& model) {
-  const Snapshot statistics(model, {});
+size_t tape_bytes(const models::LoadedModel& loaded) {
+  const models::Model& model = loaded.model;
+  const Snapshot statistics(loaded, {});
   const auto& size = model.facts.preprocessing;
   const Tensor image = Tensor::zeros({1, size.height, size.width, 3}, compute_dtype(model.precision), model.device);
   const StepState no_step;
@@ -47,16 +48,16 @@ size_t tape_bytes(const models::Model& model) {
     const size_t after = memory_stats(model.device).live_bytes;
     bytes = after > before ? after - before : 0;
   }
-  statistics.restore();
+  statistics.restore(loaded);
   return bytes;
 }
 
-size_t estimate_memory(const TrainOptions& options, const models::Model& model, int64_t trainable) {
+size_t estimate_memory(const TrainOptions& options, const models::LoadedModel& loaded, int64_t trainable) {
   // Gradient, moments, and the master of what has a working copy.
   const int64_t arenas = options.optimizer == optim::OptimizerKind::adamw ? 4 : 3;
   const size_t optimizer = static_cast<size_t>(arenas * trainable) * sizeof(float);
   // Backward holds the gradients of a few activations beside them; half a batch of pictures is on its way.
-  const size_t activations = static_cast<size_t>(options.run.batch_size) * tape_bytes(model) * 5 / 4;
+  const size_t activations = static_cast<size_t>(options.run.batch_size) * tape_bytes(loaded) * 5 / 4;
   return resident_memory_bytes() + optimizer + activations;
 }
 
@@ -123,7 +124,7 @@ Plan make_plan(const TrainOptions& options, models::LoadedModel& loaded, const i
   }
   apply(phases.back(), loaded);
   plan.total_parameters = models::count_parameters(model).total;
-  plan.estimated_memory_bytes = estimate_memory(options, model, plan.phases.back().trainable_parameters);
+  plan.estimated_memory_bytes = estimate_memory(options, loaded, plan.phases.back().trainable_parameters);
   return plan;
 }
 

@@ -23,26 +23,25 @@ class Norms : public layers::Visitor {
   void on_batchnorm(const std::string&, layers::BatchNorm& norm) override { found.push_back(&norm); }
 };
 
-void convert(const Tensor& from, const Tensor& to) {
-  if (to.defined()) kernels::cast(stream(), from.dtype(), from.data(), to.dtype(), to.data(), to.numel());
-}
-
 }  // namespace
 
-Snapshot::Snapshot(const models::Model& model, const std::vector<layers::Parameter*>& parameters) {
-  for (layers::Parameter* parameter : parameters)
-    parameters_.push_back({parameter, copy_of(parameter->master().defined() ? parameter->master() : parameter->value())});
+Snapshot::Snapshot(const models::LoadedModel& loaded, const std::vector<optim::Member>& parameters) {
+  for (const optim::Member& member : parameters)
+    parameters_.push_back({member, copy_of(models::master_values(loaded, member.name, *member.parameter))});
   Norms norms;
-  model.visit(norms);
+  loaded.model.visit(norms);
   for (layers::BatchNorm* norm : norms.found)
     norms_.push_back({norm, copy_of(norm->running_mean), copy_of(norm->running_var), copy_of(norm->num_batches_tracked)});
 }
 
-void Snapshot::restore() const {
-  for (const auto& [parameter, values] : parameters_) {
-    convert(values, parameter->master());
-    if (parameter->value().dtype() != DType::f32) convert(values, parameter->value());
-    parameter->touch();
+void Snapshot::restore(const models::LoadedModel& loaded) const {
+  for (const auto& [member, values] : parameters_) {
+    // The master where the parameter learns, else the one that is kept for it.
+    models::master_values(loaded, member.name, *member.parameter).copy_from(values);
+    const Tensor& working = member.parameter->value();
+    if (working.dtype() != DType::f32)
+      kernels::cast(stream(), DType::f32, values.data(), working.dtype(), working.data(), working.numel());
+    member.parameter->touch();
   }
   for (const auto& [norm, mean, var, batches] : norms_) {
     write_back(norm->running_mean, mean);

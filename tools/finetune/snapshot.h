@@ -4,24 +4,24 @@
 #include <vector>
 
 #include "vtl/layers/batchnorm.h"
-#include "vtl/models/model.h"
+#include "vtl/models/pretrained.h"
+#include "vtl/optim/groups.h"
 
 namespace vtl::finetune {
 
-// Values of parameters, in full precision where they learn, and the statistics of every BatchNorm.
+// Parameters in full precision, and the statistics of every BatchNorm.
 class Snapshot {
  public:
-  Snapshot() = default;  // empty
-  Snapshot(const models::Model& model, const std::vector<layers::Parameter*>& parameters);
+  Snapshot() = default;  // empty: restores nothing
+  Snapshot(const models::LoadedModel& loaded, const std::vector<optim::Member>& parameters);
 
-  bool empty() const { return parameters_.empty() && norms_.empty(); }
   // Writes the copies back, into the model they were taken from.
-  void restore() const;
+  void restore(const models::LoadedModel& loaded) const;
 
  private:
   struct Parameter {
-    layers::Parameter* parameter;
-    Tensor values;  // f32, or bf16 where there was only a working copy
+    optim::Member member;
+    Tensor values;  // f32
   };
   struct Norm {
     layers::BatchNorm* norm;

@@ -72,7 +72,7 @@ class Run {
     for (const Phase& phase : phases_)
       for (const optim::Group& group : phase.groups)
         for (const optim::Member& member : group.members)
-          if (seen.insert(member.parameter).second) learning_.push_back(member.parameter);
+          if (seen.insert(member.parameter).second) learning_.push_back(member);
   }
 
   TrainResult operator()() {
@@ -308,7 +308,7 @@ class Run {
     if (!event.best) return;
     result_.best = event.validation;
     result_.best_epoch = event.epoch;
-    best_ = Snapshot(model(), learning_);
+    best_ = Snapshot(result_.model, learning_);
     if (RunFolder* folder = report_.folder()) save(folder->best());
   }
 
@@ -317,7 +317,7 @@ class Run {
   void finish() {
     report_(StopEvent{result_.stop, result_.history.empty() ? 0 : result_.history.back().epoch, result_.steps});
     if (RunFolder* folder = report_.folder()) save(folder->last());
-    if (!result_.history.empty() && result_.history.back().epoch != result_.best_epoch) best_.restore();
+    if (!result_.history.empty() && result_.history.back().epoch != result_.best_epoch) best_.restore(result_.model);
     models::set_learning(result_.model, [](const std::string&, const layers::Parameter&) { return false; });
     if (data_.test.empty()) return;
     io::Loader loader(data_.test, loader_options(io::SampleOrder::as_given, {}));
@@ -332,7 +332,7 @@ class Run {
   Normalizer normalizer_;
   std::unique_ptr<Task> task_;
   std::unique_ptr<io::Loader> train_loader_, val_loader_;
-  std::vector<layers::Parameter*> learning_;  // in any phase
+  std::vector<optim::Member> learning_;  // in any phase
   Snapshot best_;
   int64_t first_epoch_ = 0;  // epochs of the phases before
   int bad_steps_ = 0;

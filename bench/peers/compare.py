@@ -1,0 +1,148 @@
+"""Compares vtl with PyTorch on the same work, alternating in one run, and writes a table.
+
+    python compare.py --vtl build/bench/vtl_step_bench [--python PYTHON] [--only resnet18] [--rounds 3] [--steps 8] [--out bench/results]
+
+For each row: one short run of PyTorch in each memory layout chooses the better one; then vtl and PyTorch take turns, A B A B,
+--rounds times, each run a process of its own. A figure is the median over the rounds of the runs' median images a second; memory is the
+largest resident set of the process. Writes OUT/peers_DATE_CPU.json (every single run) and .md (the table with the command).
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LAYOUTS = ("nchw", "channels_last")
+
+
+@dataclass(frozen=True)
+class Row:
+    model: str
+    mode: str
+    precision: str
+    batch: int
+    lora: int = 0
+
+    def flags(self) -> list[str]:
+        flags = ["--model", self.model, "--mode", self.mode, "--precision", self.precision, "--batch", str(self.batch)]
+        return flags + (["--lora", str(self.lora)] if self.lora else [])
+
+    def __str__(self) -> str:
+        lora = f" LoRA r={self.lora}" if self.lora else ""
+        return f"{self.model}{lora} {self.mode} {self.precision}"
+
+
+MODELS = [("resnet18", 16), ("tf_efficientnet_lite0", 16), ("vit_tiny_patch16_224", 16), ("resnet50", 8), ("vit_base_patch16_224", 8)]
+ROWS = [Row(model, mode, precision, batch) for model, batch in MODELS for mode in ("train", "infer") for precision in ("fp32", "bf16")]
+ROWS += [Row("vit_small_patch16_224", "train", precision, 16, lora=8) for precision in ("fp32", "bf16")]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vtl", required=True, help="vtl's step bench, or a command that behaves like it")
+    parser.add_argument("--python", default=sys.executable, help="an interpreter with requirements.txt installed")
+    parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="only rows that contain all these words; may repeat")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=HERE.parent / "results")
+    return parser.parse_args()
+
+
+def run(command: list[str]) -> dict:
+    """The JSON object that the command prints as its last line."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{shlex.join(command)} failed with exit code {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(row: Row, args: argparse.Namespace) -> dict:
+    common = ["--threads", str(args.threads)]
+    vtl = [*shlex.split(args.vtl), *row.flags(), *common, "--steps", str(args.steps)]
+    torch = [args.python, str(HERE / "torch_peer.py"), *row.flags(), *common]
+    trials = {layout: run([*torch, "--layout", layout, "--steps", "3"]) for layout in LAYOUTS}
+    layout = max(LAYOUTS, key=lambda name: trials[name]["images_per_second"])
+    runs = {"vtl": [], "torch": []}
+    for _ in range(args.rounds):
+        runs["vtl"].append(run(vtl))
+        runs["torch"].append(run([*torch, "--layout", layout, "--steps", str(args.steps)]))
+    return {"row": str(row), "batch": row.batch, "torch_layout": layout, "layout_trials": trials, "runs": runs, **figures(runs)}
+
+
+def figures(runs: dict) -> dict:
+    speed = {engine: statistics.median(r["images_per_second"] for r in results) for engine, results in runs.items()}
+    spread = {engine: [min(r["images_per_second"] for r in results), max(r["images_per_second"] for r in results)] for engine, results in runs.items()}
+    memory = {engine: max(r["peak_rss_mib"] for r in results) for engine, results in runs.items()}
+    return {"images_per_second": speed, "spread": spread, "peak_rss_mib": memory,
+            "speed_ratio": speed["vtl"] / speed["torch"], "memory_ratio": memory["vtl"] / memory["torch"]}
+
+
+def cpu_name() -> str:
+    match = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
+    return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+def environment(args: argparse.Namespace) -> dict:
+    versions = "import json, torch, timm, peft; print(json.dumps({m.__name__: m.__version__ for m in (torch, timm, peft)}))"
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
+    return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "cpu": cpu_name(), "threads": args.threads,
+            "commit": commit, "rounds": args.rounds, "steps": args.steps, **run([args.python, "-c", versions]),
+            "command": shlex.join(["python", "bench/peers/compare.py", *sys.argv[1:]])}
+
+
+def markdown(content: dict) -> str:
+    facts = content["environment"]
+    lines = [
+        f"# vtl and PyTorch side by side, {facts['date']}", "",
+        f"{facts['cpu']}, {facts['threads']} threads; vtl {facts['commit']}; torch {facts['torch']}, timm {facts['timm']}, peft {facts['peft']}.",
+        f"Images a second: median of {facts['rounds']} alternating runs of {facts['steps']} steps each, lowest to highest run in brackets;",
+        "PyTorch eager in the better of its two memory layouts. Ratio above 1: vtl is faster. Memory: peak resident set, MiB.", "",
+        f"    {facts['command']}", "",
+        "| work | batch | vtl | PyTorch | layout | ratio | vtl MiB | PyTorch MiB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in content["rows"]:
+        def cell(engine):
+            low, high = row["spread"][engine]
+            return f"{row['images_per_second'][engine]:.2f} ({low:.2f} to {high:.2f})"
+        lines.append(f"| {row['row']} | {row['batch']} | {cell('vtl')} | {cell('torch')} | {row['torch_layout']} | **{row['speed_ratio']:.2f}** | "
+                     f"{row['peak_rss_mib']['vtl']:.0f} | {row['peak_rss_mib']['torch']:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(content: dict, folder: Path) -> Path:
+    facts = content["environment"]
+    cpu = re.sub(r"[^A-Za-z0-9]+", "-", facts["cpu"]).strip("-").lower()
+    path = folder / f"peers_{facts['date'][:10]}_{cpu}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+    path.with_suffix(".md").write_text(markdown(content))
+    return path.with_suffix(".md")
+
+
+def main():
+    args = arguments()
+    selected = [row for row in ROWS if not args.only or any(all(word in str(row).split() for word in words.split()) for words in args.only)]
+    if not selected:
+        raise SystemExit(f"no row contains {args.only}; the rows are: " + "; ".join(map(str, ROWS)))
+    content = {"environment": environment(args), "rows": []}
+    for row in selected:
+        content["rows"].append(measure(row, args))
+        result = content["rows"][-1]
+        print(f"{row}: vtl {result['images_per_second']['vtl']:.2f}, PyTorch {result['images_per_second']['torch']:.2f} images/s "
+              f"({result['torch_layout']}), ratio {result['speed_ratio']:.2f}", file=sys.stderr, flush=True)
+        path = write(content, args.out)  # after every row, so that a run cut short leaves what it has
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,10 @@
 #include "vtl/kernels/conv2d/conv2d.h"
 
+#include "vtl/core/allocator.h"
 #include "vtl/kernels/bias/bias.h"
 #include "vtl/kernels/conv2d/conv2d_onednn.h"
 #include "vtl/kernels/conv2d/depthwise.h"
+#include "vtl/kernels/conv2d/winograd.h"
 #include "vtl/kernels/dispatch.h"
 #include "vtl/kernels/gemm/gemm.h"
 
@@ -54,6 +56,39 @@ GemmDims backward_data_product(const Conv2dDims& d) { return {positions(d), d.in
 Matrix forward_weight(const Conv2dDims& d, const void* w, DType dtype) { return {w, dtype, d.in_channels, Transpose::yes}; }
 Matrix backward_data_weight(const Conv2dDims& d, const void* w, DType dtype) { return {w, dtype, d.in_channels}; }
 
+// A transformed weight that its owner keeps.
+class PackedWinograd : public PackedWeight {
+ public:
+  PackedWinograd(Stream& stream, const Conv2dDims& d, ConvDirection direction, const float* w)
+      : data_(static_cast<float*>(allocate(Device::cpu(), static_cast<size_t>(winograd_weight_size(d)) * 4))) {
+    winograd_transform_weight(stream, d, direction, w, data_);
+  }
+  ~PackedWinograd() override { deallocate(Device::cpu(), data_); }
+  PackedWinograd(const PackedWinograd&) = delete;
+  PackedWinograd& operator=(const PackedWinograd&) = delete;
+
+  const float* data() const { return data_; }
+
+ private:
+  float* data_;
+};
+
+// The transformed weight of one call: the kept one, or one in scratch.
+class WinogradWeight {
+ public:
+  WinogradWeight(Stream& stream, const Conv2dDims& d, ConvDirection direction, const void* w, const PackedWeight* packed)
+      : kept_(dynamic_cast<const PackedWinograd*>(packed)),
+        scratch_(stream.scratch(kept_ ? 0 : static_cast<size_t>(winograd_weight_size(d)) * 4)) {
+    if (!kept_) winograd_transform_weight(stream, d, direction, static_cast<const float*>(w), scratch_.f32());
+  }
+
+  const float* data() const { return kept_ ? kept_->data() : scratch_.f32(); }
+
+ private:
+  const PackedWinograd* kept_;
+  Scratch scratch_;
+};
+
 }  // namespace
 
 void conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DType x_dtype, const void* w, DType w_dtype, void* y,
@@ -68,6 +103,11 @@ void conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DType x_
   }
   if (on_cpu(stream) && d.is_depthwise()) {
     depthwise_forward(stream, d, x_dtype, x, w, y, y_dtype, epilogue);
+    return;
+  }
+  if (on_cpu(stream) && winograd_suits(d, x_dtype)) {
+    const WinogradWeight weight(stream, d, ConvDirection::forward, w, packed);
+    winograd_forward(stream, d, static_cast<const float*>(x), weight.data(), static_cast<float*>(y), epilogue);
     return;
   }
 #if VTL_HAS_ONEDNN
@@ -92,6 +132,11 @@ void conv2d_backward_data(Stream& stream, const Conv2dDims& d, const void* dy, D
     depthwise_backward_data(stream, d, dy_dtype, dy, w, dx, dx_dtype);
     return;
   }
+  if (on_cpu(stream) && winograd_suits(d, dy_dtype)) {
+    const WinogradWeight weight(stream, d, ConvDirection::backward_data, w, packed);
+    winograd_backward_data(stream, d, static_cast<const float*>(dy), weight.data(), dx);
+    return;
+  }
 #if VTL_HAS_ONEDNN
   if (uses_onednn(stream) && onednn::try_conv2d_backward_data(stream, d, dy, dy_dtype, w, w_dtype, dx, dx_dtype, packed)) return;
 #endif
@@ -111,6 +156,10 @@ void conv2d_backward_weight(Stream& stream, const Conv2dDims& d, const void* x, 
   if (!dweight.wanted()) return;
   if (d.is_depthwise()) {
     depthwise_backward_weight(stream, d, x_dtype, x, dy, dweight);
+    return;
+  }
+  if (!empty && winograd_suits(d, x_dtype)) {
+    winograd_backward_weight(stream, d, static_cast<const float*>(x), static_cast<const float*>(dy), dweight);
     return;
   }
   Epilogue sum;
@@ -139,6 +188,7 @@ PackedWeightPtr conv2d_pack([[maybe_unused]] Stream& stream, const Conv2dDims& d
   if (is_pointwise(d))
     return direction == ConvDirection::forward ? gemm_pack(stream, forward_weight(d, w, w_dtype), forward_product(d))
                                                : gemm_pack(stream, backward_data_weight(d, w, w_dtype), backward_data_product(d));
+  if (winograd_suits(d, w_dtype)) return std::make_shared<PackedWinograd>(stream, d, direction, static_cast<const float*>(w));
 #if VTL_HAS_ONEDNN
   if (uses_onednn(stream)) return onednn::pack_conv2d(stream, d, direction, w, w_dtype);
 #endif

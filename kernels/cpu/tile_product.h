@@ -45,4 +45,36 @@ VTL_INLINE void tile_product(const float* a, int64_t a_block, const float* b, in
   }
 }
 
+// Rows of the tile of tile_product_strided: a divisor of the usual numbers of channels.
+#if defined(__AVX512F__)
+inline constexpr int kStridedRows = 8;
+#else
+inline constexpr int kStridedRows = 4;
+#endif
+
+// The same product for kStridedRows rows and operands with rows of A^T and B: sum over k < depth of
+// a[k * a_stride + r] * b[k * b_stride + c].
+VTL_INLINE void tile_product_strided(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth, float* sums,
+                                     int64_t sums_stride, Sums mode) {
+  vfloat left[kStridedRows], right[kStridedRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kStridedRows; ++r) left[r] = right[r] = vfloat{};
+#pragma GCC unroll 2
+  for (int64_t k = 0; k < depth; ++k, a += a_stride, b += b_stride) {
+    const vfloat b_left = load(b), b_right = load(b + kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < kStridedRows; ++r) {
+      const vfloat x = broadcast(a[r]);
+      left[r] += x * b_left;
+      right[r] += x * b_right;
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kStridedRows; ++r) {
+    float* row = sums + r * sums_stride;
+    store(row, mode == Sums::add ? load(row) + left[r] : left[r]);
+    store(row + kLanes, mode == Sums::add ? load(row + kLanes) + right[r] : right[r]);
+  }
+}
+
 }  // namespace vtl::kernels::VTL_CPU

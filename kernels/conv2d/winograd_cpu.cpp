@@ -1,0 +1,397 @@
+// Winograd's F(4x4, 3x3). A tile is 4 x 4 outputs from 6 x 6 inputs; with d the inputs and g the filter,
+//   y = A^T [sum over channels of (G g G^T) * (B^T d B)] A,   dg = G^T [sum over tiles of (A dy A^T) * (B^T d B)] G,
+// where * is element by element: 36 matrix products over the channels, one for each element e of the 6 x 6.
+// The matrices come from polynomials through the points 0, +-a, +-b and infinity. a = 5/8 and b = 3/2 lose less to rounding than
+// the textbook's 1 and 2, and are exact in f32.
+#include "vtl/kernels/conv2d/winograd.h"
+
+#include "vtl/core/parallel.h"
+#include "vtl/kernels/cpu/activate.h"
+#include "vtl/kernels/cpu/tile_product.h"
+
+namespace vtl::kernels::VTL_CPU {
+namespace {
+
+constexpr int kElements = 36;
+constexpr float kA = 0.625f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB, kSum = kA2 + kB2, kProduct = kA2 * kB2;
+
+// Tiles of one block: the matrix product reads a piece of the transformed weight from L3 once for each block, and the block's
+// transformed inputs and sums stay in L2.
+constexpr int64_t kBlockTiles = 56 / kTileRows * kTileRows;
+constexpr int64_t kBlockChannels = 64;                      // output channels that are summed before they are transformed back
+constexpr int64_t kGradientBytes = int64_t{8} << 20;        // transformed inputs and gradients of one block of backward_weight
+
+constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// to[0..5] = B^T d
+VTL_INLINE void input_transform(const vfloat* d, vfloat* to) {
+  const vfloat even_b = d[4] - kB2 * d[2], odd_b = kA * (d[3] - kB2 * d[1]);
+  const vfloat even_a = d[4] - kA2 * d[2], odd_a = kB * (d[3] - kA2 * d[1]);
+  to[0] = d[4] - kSum * d[2] + kProduct * d[0];
+  to[1] = even_b + odd_b;
+  to[2] = even_b - odd_b;
+  to[3] = even_a + odd_a;
+  to[4] = even_a - odd_a;
+  to[5] = d[5] - kSum * d[3] + kProduct * d[1];
+}
+
+// to[0..3] = A^T m
+VTL_INLINE void output_transform(const vfloat* m, vfloat* to) {
+  const vfloat even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
+  to[0] = m[0] + even_a + even_b;
+  to[1] = kA * odd_a + kB * odd_b;
+  to[2] = kA2 * even_a + kB2 * even_b;
+  to[3] = kA * kA2 * odd_a + kB * kB2 * odd_b + m[5];
+}
+
+// to[0..5] = A dy
+VTL_INLINE void gradient_transform(const vfloat* dy, vfloat* to) {
+  const vfloat even_a = dy[0] + kA2 * dy[2], odd_a = kA * dy[1] + kA * kA2 * dy[3];
+  const vfloat even_b = dy[0] + kB2 * dy[2], odd_b = kB * dy[1] + kB * kB2 * dy[3];
+  to[0] = dy[0];
+  to[1] = even_a + odd_a;
+  to[2] = even_a - odd_a;
+  to[3] = even_b + odd_b;
+  to[4] = even_b - odd_b;
+  to[5] = dy[3];
+}
+
+// 1 / the product of the differences between a point and the others.
+constexpr float kNorm0 = 1 / kProduct, kNormA = 1 / (2 * kA2 * (kA2 - kB2)), kNormB = 1 / (2 * kB2 * (kB2 - kA2));
+
+// to[0..5] = G g
+VTL_INLINE void filter_transform(const vfloat* g, vfloat* to) {
+  const vfloat even_a = kNormA * (g[0] + kA2 * g[2]), odd_a = kNormA * kA * g[1];
+  const vfloat even_b = kNormB * (g[0] + kB2 * g[2]), odd_b = kNormB * kB * g[1];
+  to[0] = kNorm0 * g[0];
+  to[1] = even_a + odd_a;
+  to[2] = even_a - odd_a;
+  to[3] = even_b + odd_b;
+  to[4] = even_b - odd_b;
+  to[5] = g[2];
+}
+
+// to[0..2] = G^T m
+VTL_INLINE void filter_gradient_transform(const vfloat* m, vfloat* to) {
+  const vfloat even_a = kNormA * (m[1] + m[2]), even_b = kNormB * (m[3] + m[4]);
+  to[0] = kNorm0 * m[0] + even_a + even_b;
+  to[1] = kNormA * kA * (m[1] - m[2]) + kNormB * kB * (m[3] - m[4]);
+  to[2] = kA2 * even_a + kB2 * even_b + m[5];
+}
+
+// Applies a 1-D transform to the columns of a Rows x Cols array and then to its rows: `load(r, c)` gives an element,
+// `store(e, value)` takes element e = r * Out + c of the Out x Out result.
+template <int In, int Out, class Transform, class Load, class Store>
+VTL_INLINE void transform_2d(Transform&& transform, Load&& load_element, Store&& store_element) {
+  vfloat columns[Out][In];
+#pragma GCC unroll 6
+  for (int c = 0; c < In; ++c) {
+    vfloat column[In], result[Out];
+#pragma GCC unroll 6
+    for (int r = 0; r < In; ++r) column[r] = load_element(r, c);
+    transform(column, result);
+#pragma GCC unroll 6
+    for (int r = 0; r < Out; ++r) columns[r][c] = result[r];
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < Out; ++r) {
+    vfloat result[Out];
+    transform(columns[r], result);
+#pragma GCC unroll 6
+    for (int c = 0; c < Out; ++c) store_element(r * Out + c, result[c]);
+  }
+}
+
+struct Tiles {
+  int64_t rows, cols, count;
+
+  explicit Tiles(const Conv2dDims& d) : rows((d.out_h() + 3) / 4), cols((d.out_w() + 3) / 4), count(d.batch * rows * cols) {}
+};
+
+struct TilePlace {
+  int64_t image, i, j;  // the first output
+
+  TilePlace(const Tiles& tiles, int64_t tile)
+      : image(tile / (tiles.rows * tiles.cols)), i(tile / tiles.cols % tiles.rows * 4), j(tile % tiles.cols * 4) {}
+};
+
+// The 6 x 6 inputs of a tile as pointers to their channels; `zeros` outside the image.
+VTL_INLINE void locate_inputs(const Conv2dDims& d, const TilePlace& place, const float* x, const float* zeros, const float** pixels) {
+  for (int64_t r = 0; r < 6; ++r)
+    for (int64_t c = 0; c < 6; ++c) {
+      const int64_t h = place.i + r - d.pad_top, w = place.j + c - d.pad_left;
+      pixels[r * 6 + c] =
+          h >= 0 && h < d.in_h && w >= 0 && w < d.in_w ? x + ((place.image * d.in_h + h) * d.in_w + w) * d.in_channels : zeros;
+    }
+}
+
+// ---- weights ------------------------------------------------------------------------------------------------------------
+
+// The rows of a kLanes x kLanes block become its columns.
+VTL_INLINE void transpose(vfloat* rows) {
+#pragma GCC unroll 4
+  for (int step = 1; step < kLanes; step *= 2) {
+    vint low, high;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      low[lane] = lane & step ? kLanes + lane - step : lane;
+      high[lane] = lane & step ? kLanes + lane : lane + step;
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kLanes; ++r) {
+      if (r & step) continue;
+      const vfloat a = rows[r], b = rows[r + step];
+      rows[r] = __builtin_shuffle(a, b, low);
+      rows[r + step] = __builtin_shuffle(a, b, high);
+    }
+  }
+}
+
+// Where the products read the weight of element e, input channel `in` and the panel of output channels that holds `out`: pieces
+// of kBlockChannels output channels one after the other, in each all elements, in each panels of kTileCols.
+struct WeightLayout {
+  int64_t in_channels, out_channels;
+
+  int64_t piece_channels(int64_t out) const { return min(kBlockChannels, out_channels - out / kBlockChannels * kBlockChannels); }
+  int64_t panel(int64_t e, int64_t out) const {
+    const int64_t first = out / kBlockChannels * kBlockChannels;
+    return (first * kElements + e * piece_channels(out) + (out - first) / kTileCols * kTileCols) * in_channels;
+  }
+  int64_t at(int64_t e, int64_t in, int64_t out) const { return panel(e, out) + in * kTileCols + out % kTileCols; }
+};
+
+// ---- forward ------------------------------------------------------------------------------------------------------------
+
+// inputs[e][c / kLanes][tile][kLanes] for the tiles [first, first + count) of one block.
+void transform_inputs(const Conv2dDims& d, const Tiles& tiles, const float* x, const float* zeros, int64_t first, int64_t count,
+                      int64_t rows_padded, float* inputs) {
+  const int64_t element_size = rows_padded * d.in_channels;
+  for (int64_t t = 0; t < count; ++t) {
+    const float* pixels[kElements];
+    locate_inputs(d, TilePlace(tiles, first + t), x, zeros, pixels);
+    for (int64_t c = 0; c < d.in_channels; c += kLanes) {
+      float* to = inputs + c * rows_padded + t * kLanes;
+      transform_2d<6, 6>([](const vfloat* from, vfloat* result) __attribute__((always_inline)) { input_transform(from, result); },
+                         [&](int r, int q) __attribute__((always_inline)) { return load(pixels[r * 6 + q] + c); },
+                         [&](int e, vfloat value) __attribute__((always_inline)) { store(to + e * element_size, value); });
+    }
+  }
+}
+
+// Outputs of the tiles from sums[e][tile][channels] for the output channels [out, out + channels).
+void transform_outputs(const Conv2dDims& d, const Tiles& tiles, const float* sums, int64_t first, int64_t count, int64_t rows_padded,
+                       int64_t out, int64_t channels, float* y, const Epilogue& epilogue) {
+  const int64_t element_size = rows_padded * channels, out_h = d.out_h(), out_w = d.out_w();
+  for (int64_t t = 0; t < count; ++t) {
+    const TilePlace place(tiles, first + t);
+    const int64_t rows = min(4, out_h - place.i), cols = min(4, out_w - place.j);
+    const int64_t corner = ((place.image * out_h + place.i) * out_w + place.j) * d.out_channels + out;
+    for (int64_t c = 0; c < channels; c += kLanes) {
+      const float* from = sums + t * channels + c;
+      vfloat tile[16];
+      vfloat columns[4][6];
+#pragma GCC unroll 6
+      for (int q = 0; q < 6; ++q) {
+        vfloat column[6], result[4];
+#pragma GCC unroll 6
+        for (int r = 0; r < 6; ++r) column[r] = load(from + (r * 6 + q) * element_size);
+        output_transform(column, result);
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; ++r) columns[r][q] = result[r];
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < 4; ++r) output_transform(columns[r], tile + r * 4);
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t q = 0; q < cols; ++q)
+          write_epilogue(epilogue, tile[r * 4 + q], y, corner + (r * out_w + q) * d.out_channels + c, out + c, AllLanes{});
+    }
+  }
+}
+
+void forward(Stream& stream, const Conv2dDims& d, const float* x, const float* weight, float* y, const Epilogue& epilogue) {
+  const Tiles tiles(d);
+  const WeightLayout layout{d.in_channels, d.out_channels};
+  const int64_t blocks = (tiles.count + kBlockTiles - 1) / kBlockTiles, workers = min(blocks, compute_threads());
+  const int64_t inputs_size = kElements * kBlockTiles * d.in_channels, sums_size = kElements * kBlockTiles * kBlockChannels;
+  const Scratch scratch = stream.scratch(static_cast<size_t>(workers * (inputs_size + sums_size) + d.in_channels) * 4);
+  float* const zeros = scratch.f32() + workers * (inputs_size + sums_size);
+  __builtin_memset(zeros, 0, static_cast<size_t>(d.in_channels) * 4);
+  int64_t next = 0;
+  // Each worker keeps its buffers from block to block. Blocks are independent: who takes which changes no bits.
+  parallel_chunks(workers, [&](int64_t worker) {
+    float* const inputs = scratch.f32() + worker * (inputs_size + sums_size);
+    float* const sums = inputs + inputs_size;
+    for (;;) {
+      const int64_t block = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+      if (block >= blocks) break;
+      // Blocks as equal as can be, so that no thread waits long at the end.
+      const int64_t first = tiles.count * block / blocks, count = tiles.count * (block + 1) / blocks - first;
+      const int64_t rows = (count + kTileRows - 1) / kTileRows * kTileRows;
+      transform_inputs(d, tiles, x, zeros, first, count, rows, inputs);
+      for (int64_t out = 0; out < d.out_channels; out += kBlockChannels) {
+        const int64_t channels = layout.piece_channels(out);
+        for (int64_t e = 0; e < kElements; ++e)
+          for (int64_t panel = 0; panel < channels; panel += kTileCols)
+            for (int64_t r = 0; r < rows; r += kTileRows)
+              tile_product(inputs + e * rows * d.in_channels + r * kLanes, rows * kLanes, weight + layout.panel(e, out + panel),
+                           d.in_channels / kLanes, sums + (e * rows + r) * channels + panel, channels, Sums::overwrite);
+        transform_outputs(d, tiles, sums, first, count, rows, out, channels, y, epilogue);
+      }
+    }
+  });
+}
+
+// ---- backward weight ----------------------------------------------------------------------------------------------------
+
+// inputs[e][tile][channel] and gradients[e][tile][channel] of the tiles [first, first + count).
+void transform_pair(const Conv2dDims& d, const Tiles& tiles, const float* x, const float* dy, const float* zeros, int64_t first,
+                    int64_t begin, int64_t end, int64_t count, float* inputs, float* gradients) {
+  const int64_t out_h = d.out_h(), out_w = d.out_w();
+  for (int64_t t = begin; t < end; ++t) {
+    const TilePlace place(tiles, first + t);
+    const float* pixels[kElements];
+    locate_inputs(d, place, x, zeros, pixels);
+    for (int64_t c = 0; c < d.in_channels; c += kLanes) {
+      float* to = inputs + t * d.in_channels + c;
+      transform_2d<6, 6>([](const vfloat* from, vfloat* result) __attribute__((always_inline)) { input_transform(from, result); },
+                         [&](int r, int q) __attribute__((always_inline)) { return load(pixels[r * 6 + q] + c); },
+                         [&](int e, vfloat value) __attribute__((always_inline)) { store(to + e * count * d.in_channels, value); });
+    }
+    for (int64_t r = 0; r < 4; ++r)
+      for (int64_t q = 0; q < 4; ++q)
+        pixels[r * 4 + q] = place.i + r < out_h && place.j + q < out_w
+                                ? dy + ((place.image * out_h + place.i + r) * out_w + place.j + q) * d.out_channels
+                                : zeros;
+    for (int64_t o = 0; o < d.out_channels; o += kLanes) {
+      float* to = gradients + t * d.out_channels + o;
+      vfloat columns[6][4];
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; ++q) {
+        vfloat column[4], result[6];
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; ++r) column[r] = load(pixels[r * 4 + q] + o);
+        gradient_transform(column, result);
+#pragma GCC unroll 6
+        for (int r = 0; r < 6; ++r) columns[r][q] = result[r];
+      }
+#pragma GCC unroll 6
+      for (int r = 0; r < 6; ++r) {
+        vfloat result[6];
+        gradient_transform(columns[r], result);
+#pragma GCC unroll 6
+        for (int q = 0; q < 6; ++q) store(to + (r * 6 + q) * count * d.out_channels, result[q]);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void winograd_transform_weight(Stream&, const Conv2dDims& d, ConvDirection direction, const float* w, float* transformed) {
+  const bool forward = direction == ConvDirection::forward;
+  const WeightLayout layout{forward ? d.in_channels : d.out_channels, forward ? d.out_channels : d.in_channels};
+  const int64_t filter = 9 * d.in_channels;
+  // One chunk: kLanes channels of the product's columns.
+  parallel_chunks(layout.out_channels / kLanes, [&](int64_t chunk) {
+    const int64_t out = chunk * kLanes;
+    for (int64_t in = 0; in < layout.in_channels; in += kLanes) {
+      alignas(64) vfloat taps[9][kLanes];  // [tap][input channel], lanes are output channels
+      for (int tap = 0; tap < 9; ++tap) {
+        // backward_data is a convolution of dy with the filters turned by half a turn and their two channels exchanged.
+        for (int i = 0; i < kLanes; ++i)
+          taps[tap][i] = forward ? load(w + (out + i) * filter + tap * d.in_channels + in)
+                                 : load(w + (in + i) * filter + (8 - tap) * d.in_channels + out);
+        if (forward) transpose(taps[tap]);
+      }
+      for (int i = 0; i < kLanes; ++i) {
+        vfloat columns[6][3];
+        for (int q = 0; q < 3; ++q) {
+          const vfloat column[3] = {taps[q][i], taps[3 + q][i], taps[6 + q][i]};
+          vfloat result[6];
+          filter_transform(column, result);
+#pragma GCC unroll 6
+          for (int r = 0; r < 6; ++r) columns[r][q] = result[r];
+        }
+        for (int r = 0; r < 6; ++r) {
+          vfloat result[6];
+          filter_transform(columns[r], result);
+#pragma GCC unroll 6
+          for (int q = 0; q < 6; ++q) store(transformed + layout.at(r * 6 + q, in + i, out), result[q]);
+        }
+      }
+    }
+  });
+}
+
+void winograd_forward(Stream& stream, const Conv2dDims& dims, const float* x, const float* transformed, float* y,
+                      const Epilogue& epilogue) {
+  forward(stream, dims, x, transformed, y, epilogue);
+}
+
+void winograd_backward_data(Stream& stream, const Conv2dDims& d, const float* dy, const float* transformed, Dest dx) {
+  Conv2dDims turned = d;
+  turned.in_h = d.out_h();
+  turned.in_w = d.out_w();
+  turned.in_channels = d.out_channels;
+  turned.out_channels = d.in_channels;
+  turned.pad_top = 2 - d.pad_top;
+  turned.pad_bottom = 2 - d.pad_bottom;
+  turned.pad_left = 2 - d.pad_left;
+  turned.pad_right = 2 - d.pad_right;
+  Epilogue epilogue;
+  epilogue.residual = dx.addend;
+  forward(stream, turned, dy, transformed, static_cast<float*>(dx.out), epilogue);
+}
+
+void winograd_backward_weight(Stream& stream, const Conv2dDims& d, const float* x, const float* dy, Dest dweight) {
+  const Tiles tiles(d);
+  const int64_t in = d.in_channels, out = d.out_channels;
+  const int64_t block = min(tiles.count, max(kBlockTiles, kGradientBytes / (kElements * (in + out) * 4)));
+  const int64_t widest = max(in, out);
+  const Scratch scratch = stream.scratch(static_cast<size_t>(kElements * (block * (in + out) + in * out) + widest) * 4);
+  float* const inputs = scratch.f32();
+  float* const gradients = inputs + kElements * block * in;
+  float* const sums = gradients + kElements * block * out;  // [e][out][in]
+  float* const zeros = sums + kElements * out * in;
+  __builtin_memset(zeros, 0, static_cast<size_t>(widest) * 4);
+
+  for (int64_t first = 0; first < tiles.count; first += block) {
+    const int64_t count = min(block, tiles.count - first);
+    parallel_for(count, 8, [&](int64_t begin, int64_t end) {
+      transform_pair(d, tiles, x, dy, zeros, first, begin, end, count, inputs, gradients);
+    });
+    const int64_t pieces = (out + kBlockChannels - 1) / kBlockChannels;
+    parallel_chunks(kElements * pieces, [&](int64_t chunk) {
+      const int64_t e = chunk / pieces, o_begin = chunk % pieces * kBlockChannels, o_end = min(out, o_begin + kBlockChannels);
+      for (int64_t o = o_begin; o < o_end; o += kStridedRows)
+        for (int64_t c = 0; c < in; c += kTileCols)
+          tile_product_strided(gradients + e * count * out + o, out, inputs + e * count * in + c, in, count,
+                               sums + (e * out + o) * in + c, in, first == 0 ? Sums::overwrite : Sums::add);
+    });
+  }
+
+  auto* to = static_cast<float*>(dweight.out);
+  const auto* addend = static_cast<const float*>(dweight.addend);
+  parallel_for(out, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t o = begin; o < end; ++o)
+      for (int64_t c = 0; c < in; c += kLanes) {
+        vfloat columns[3][6];
+        for (int q = 0; q < 6; ++q) {
+          vfloat column[6], result[3];
+          for (int r = 0; r < 6; ++r) column[r] = load(sums + ((r * 6 + q) * out + o) * in + c);
+          filter_gradient_transform(column, result);
+          for (int r = 0; r < 3; ++r) columns[r][q] = result[r];
+        }
+        for (int r = 0; r < 3; ++r) {
+          vfloat result[3];
+          filter_gradient_transform(columns[r], result);
+          for (int q = 0; q < 3; ++q) {
+            const int64_t at = (o * 9 + r * 3 + q) * in + c;
+            store(to + at, addend ? load(addend + at) + result[q] : result[q]);
+          }
+        }
+      }
+  });
+}
+
+}  // namespace vtl::kernels::VTL_CPU

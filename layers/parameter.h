@@ -64,6 +64,8 @@ class Parameter {
   // Makes it learn: `master` is f32 and dense; a bf16 value becomes a working copy of it, an f32 value becomes `master` itself.
   void make_learn(Tensor master);
   void freeze();
+  // Gathers this parameter's gradient in `slot` (null: frozen).
+  void share_slot(std::shared_ptr<Slot> slot) { value_.set_slot(std::move(slot)); }
 
   // Raised by whoever writes into value: packed forms are made anew.
   uint64_t version() const { return version_; }

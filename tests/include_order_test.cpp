@@ -59,11 +59,12 @@ TEST_CASE("every include follows the order of the house") {
   CHECK(seen > 50);
 }
 
-TEST_CASE("only .cpp files include json and the command line") {
+// Headers that users never see may.
+TEST_CASE("no public header includes json or the command line") {
   const fs::path root = VTL_SOURCE_DIR;
-  for (const auto& folder : {"core", "kernels", "io", "layers", "optim", "models", "tools"})
+  for (const auto& folder : {"core", "kernels", "io", "layers", "optim", "models", "tools/finetune"})
     for (const auto& entry : fs::recursive_directory_iterator(root / folder)) {
-      if (entry.path().extension() != ".h") continue;
+      if (entry.path().extension() != ".h" || entry.path() == root / "io/json.h") continue;
       std::ifstream file(entry.path());
       const std::string text((std::istreambuf_iterator<char>(file)), {});
       INFO(entry.path().string());

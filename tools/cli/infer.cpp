@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <fstream>
 #include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "vtl/core/error.h"
 #include "vtl/tools/cli/commands.h"
@@ -179,7 +180,7 @@ void add_features(CLI::App& app, Invocation& invocation) {
       write_features(*out, found);
       terminal.clear();
       if (invocation.json)
-        std::cout << "{\"path\":" << json_text(out->string()) << ",\"images\":" << found.paths.size() << ",\"width\":" << found.width << "}\n";
+        std::cout << nlohmann::ordered_json{{"path", out->string()}, {"images", found.paths.size()}, {"width", found.width}}.dump() << '\n';
       else
         std::cout << found.paths.size() << " images, " << found.width << " features each, in " << out->string() << '\n';
       return 0;

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Sets up, builds and runs everything that has to pass: the suite; the operations again on the kernels of lesser instruction
+# sets; all of it under the address and undefined-behaviour sanitizers.
+#   tools/test.sh            everything
+#   tools/test.sh --quick    the suite only
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+quick=no
+[ "${1:-}" = --quick ] && quick=yes
+
+tools/setup.sh
+launcher=()
+command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+
+step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+step "build"
+cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=Release "${launcher[@]}"
+cmake --build build
+
+step "suite"
+ctest --test-dir build --output-on-failure --no-tests=error
+if [ $quick = yes ]; then exit 0; fi
+
+# What depends on the instruction set is told apart from the rest by the name of its file.
+operations='*activation_test*,*adamw_test*,*add_test*,*attention_test*,*batchnorm_test*,*bias_test*,*conv2d_test*,*copy_test*'
+operations+=',*dropout_test*,*drop_path_test*,*elementwise_test*,*fold_*,*gemm_test*,*grad_norm_test*,*image_normalize_test*,*interpolate_test*'
+operations+=',*layernorm_test*,*linear_test*,*pool2d_test*,*reduce_test*,*scale_test*,*sgd_test*,*softmax_xent_test*,*tokens_test*'
+for level in avx2 plain; do
+  step "operations, kernels limited to $level"
+  VTL_TEST_CPU_LEVEL=$level build/tests/vtl_tests --source-file="$operations"
+done
+
+step "build with sanitizers"
+cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug -DVTL_SANITIZE=address,undefined -DVTL_BUILD_BENCH=OFF "${launcher[@]}"
+cmake --build build-sanitize
+
+step "suite with sanitizers"
+# OpenMP's pool and oneDNN's caches live until the process ends; they are no leaks of ours.
+ASAN_OPTIONS=detect_leaks=0 ctest --test-dir build-sanitize --output-on-failure --no-tests=error -E consumer
+
+step "done"

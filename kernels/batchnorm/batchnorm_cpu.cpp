@@ -10,6 +10,8 @@ namespace {
 constexpr int64_t kBlock = 1024;
 // Elements of a chunk of the parallel loop, about. Bounds the length of an f32 sum, too.
 constexpr int64_t kChunk = 1 << 16;
+// This file has a copy for __AVX512BF16__, where vec.h narrows to bf16 in one instruction instead of eight.
+
 // Wide rows that share one load of the values for each channel.
 constexpr int64_t kUnroll = 4;
 

@@ -72,7 +72,7 @@ def huggingface_resnet() -> list[tuple]:
     ]
 
 
-def foreign_name(timm_name: str, rules: list[tuple]):
+def foreign_name(timm_name: str, rules: list[tuple]) -> str | list[str]:
     """The name, or the list of names whose tensors make up the timm tensor when joined along the first dimension."""
     for pattern, replacement in rules:
         match = re.fullmatch(pattern, timm_name)
@@ -87,8 +87,10 @@ def translate(state: dict, table: dict) -> dict:
     """timm's tensors under their foreign names."""
     result = {}
     for timm_name, foreign in table.items():
-        names = foreign if isinstance(foreign, list) else [foreign]
-        result.update(zip(names, (part.clone() for part in state[timm_name].chunk(len(names)))) if len(names) > 1 else {names[0]: state[timm_name]})
+        if isinstance(foreign, list):
+            result.update((name, part.clone()) for name, part in zip(foreign, state[timm_name].chunk(len(foreign))))
+        else:
+            result[foreign] = state[timm_name]
     return result
 
 

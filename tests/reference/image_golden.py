@@ -57,6 +57,13 @@ def write_pictures() -> None:
     rgb.quantize(16).save(FOLDER / "palette.bmp")
     rgb.save(FOLDER / "rgb.ppm")
     grey.save(FOLDER / "grey.pgm")
+    grey.convert("1").save(FOLDER / "bits.pbm")
+    values = "\n".join(str(v) for v in colours(3).reshape(-1) // 17)
+    (FOLDER / "text.ppm").write_text(f"P3 # a comment\n{WIDTH} {HEIGHT}\n15\n{values}\n")
+    (FOLDER / "text.pgm").write_text(f"P2 {WIDTH} {HEIGHT} 100\n{' '.join(str(v % 101) for v in colours(1).reshape(-1))}\n")
+    bits = "".join(str(v % 2) for v in colours(1).reshape(-1))
+    (FOLDER / "text.pbm").write_text(f"P1\n{WIDTH} {HEIGHT}\n{bits}\n")
+    (FOLDER / "rgb16.ppm").write_bytes(f"P6 {WIDTH} {HEIGHT} 65535\n".encode() + deep.astype(">u2").tobytes())
     rgb.save(FOLDER / "rgb.tga")
     rgb.save(FOLDER / "run_length.tga", compression="tga_rle")
     for name in ["gif", "tiff", "webp"]:

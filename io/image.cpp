@@ -100,6 +100,7 @@ Header read_header(ImageFormat format, std::span<const uint8_t> bytes, const std
   switch (format) {
     case ImageFormat::jpeg: return codecs::jpeg_header(bytes, name);
     case ImageFormat::png: return codecs::png_header(bytes, name);
+    case ImageFormat::pnm: return codecs::pnm_header(bytes, name);
     default: return codecs::stb_header(bytes, name);
   }
 }
@@ -169,8 +170,8 @@ bool can_decode(ImageFormat format) {
   switch (format) {
     case ImageFormat::jpeg: return codecs::kHasJpeg;
     case ImageFormat::png: return codecs::kHasPng;
+    case ImageFormat::pnm: return true;
     case ImageFormat::bmp:
-    case ImageFormat::pnm:
     case ImageFormat::tga: return codecs::kHasStb;
     default: return false;
   }
@@ -183,6 +184,7 @@ Image decode_image(std::span<const uint8_t> bytes, const std::string& name, cons
   switch (format) {
     case ImageFormat::jpeg: return apply_orientation(codecs::decode_jpeg(bytes, header, name), header.orientation);
     case ImageFormat::png: return apply_orientation(codecs::decode_png(bytes, header, name), header.orientation);
+    case ImageFormat::pnm: return codecs::decode_pnm(bytes, name);
     default: return codecs::decode_stb(bytes, header, name);
   }
 }

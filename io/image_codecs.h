@@ -40,7 +40,10 @@ bool jpeg_header_is_complete(std::span<const uint8_t> bytes);
 Header png_header(std::span<const uint8_t> bytes, const std::string& name);
 Image decode_png(std::span<const uint8_t> bytes, const Header& header, const std::string& name);
 
-// BMP, PNM and TGA.
+Header pnm_header(std::span<const uint8_t> bytes, const std::string& name);
+Image decode_pnm(std::span<const uint8_t> bytes, const std::string& name);
+
+// BMP and TGA.
 Header stb_header(std::span<const uint8_t> bytes, const std::string& name);
 Image decode_stb(std::span<const uint8_t> bytes, const Header& header, const std::string& name);
 

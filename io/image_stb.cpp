@@ -7,7 +7,7 @@
 #include "vtl/io/image_codecs.h"
 
 #ifdef VTL_HAS_STB
-// JPEG and PNG never go through stb: releases in use have memory bugs there. What does is bounded in memory.
+// Only BMP and TGA go through stb, and with bounded memory: releases in use have memory bugs in JPEG, PNG and PNM.
 namespace {
 thread_local size_t stb_bytes_allowed = 0;
 
@@ -20,7 +20,6 @@ void* stb_allocate(size_t bytes) { return bytes <= stb_bytes_allowed ? std::call
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
 #define STBI_ONLY_BMP
-#define STBI_ONLY_PNM
 #define STBI_ONLY_TGA
 #define STBI_NO_STDIO
 #define STBI_NO_LINEAR
@@ -109,10 +108,10 @@ Image decode_stb(std::span<const uint8_t> bytes, const Header& header, const std
 }
 #else
 Header stb_header(std::span<const uint8_t>, const std::string& name) {
-  fail(ErrorKind::unsupported, name, ": this build reads no BMP, PNM and TGA");
+  fail(ErrorKind::unsupported, name, ": this build reads no BMP and TGA");
 }
 Image decode_stb(std::span<const uint8_t>, const Header&, const std::string& name) {
-  fail(ErrorKind::unsupported, name, ": this build reads no BMP, PNM and TGA");
+  fail(ErrorKind::unsupported, name, ": this build reads no BMP and TGA");
 }
 #endif
 

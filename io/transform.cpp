@@ -128,6 +128,7 @@ void mirror_rows(uint8_t* rgb, int64_t width, int64_t height) {
 
 // `x` reflected into [0, size) at the outer edges of the first and last pixel.
 int64_t reflect(int64_t x, int64_t size) {
+  if (x >= 0 && x < size) return x;
   const int64_t period = 2 * size;
   x %= period;
   if (x < 0) x += period;

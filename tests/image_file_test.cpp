@@ -108,7 +108,7 @@ TEST_CASE("formats that cannot be read are named") {
 
 TEST_CASE("a picture cut off anywhere is an error that names it") {
   for (const std::string name : {"420.jpg", "progressive.jpg", "cmyk.jpg", "rgb.png", "palette.png", "rgb16.png",
-                                 "rgb.bmp", "rgb.ppm", "rgb.tga", "run_length.tga"}) {
+                                 "rgb.bmp", "rgb.ppm", "rgb16.ppm", "bits.pbm", "rgb.tga", "run_length.tga"}) {
     CAPTURE(name);
     const auto bytes = bytes_of_file(golden_image(name));
     // A TGA file may carry a footer that is no part of the picture; a PNG's last chunk is empty.

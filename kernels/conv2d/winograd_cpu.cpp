@@ -17,9 +17,10 @@ constexpr float kA = 0.625f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB, kSum = kA2
 
 // Tiles of one block: the matrix product reads a piece of the transformed weight from L3 once for each block, and the block's
 // transformed inputs and sums stay in L2.
-constexpr int64_t kBlockTiles = 56 / kTileRows * kTileRows;
+constexpr int64_t kBlockTiles = 28 / kTileRows * kTileRows;
+constexpr int64_t kDepth = 128;
 constexpr int64_t kBlockChannels = 64;                      // output channels that are summed before they are transformed back
-constexpr int64_t kGradientBytes = int64_t{8} << 20;        // transformed inputs and gradients of one block of backward_weight
+constexpr int64_t kGradientBytes = int64_t{3} << 19;        // transformed inputs and gradients of one block of backward_weight
 
 constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -162,10 +163,13 @@ struct WeightLayout {
 
 // ---- forward ------------------------------------------------------------------------------------------------------------
 
+// From one element to the next, in floats. The extra vector spreads the 36 streams over the sets of the caches.
+constexpr int64_t element_stride(int64_t rows, int64_t channels) { return rows * channels + kLanes; }
+
 // inputs[e][c / kLanes][tile][kLanes] for the tiles [first, first + count) of one block.
 void transform_inputs(const Conv2dDims& d, const Tiles& tiles, const float* x, const float* zeros, int64_t first, int64_t count,
                       int64_t rows_padded, float* inputs) {
-  const int64_t element_size = rows_padded * d.in_channels;
+  const int64_t element_size = element_stride(rows_padded, d.in_channels);
   for (int64_t t = 0; t < count; ++t) {
     const float* pixels[kElements];
     locate_inputs(d, TilePlace(tiles, first + t), x, zeros, pixels);
@@ -181,7 +185,7 @@ void transform_inputs(const Conv2dDims& d, const Tiles& tiles, const float* x, c
 // Outputs of the tiles from sums[e][tile][channels] for the output channels [out, out + channels).
 void transform_outputs(const Conv2dDims& d, const Tiles& tiles, const float* sums, int64_t first, int64_t count, int64_t rows_padded,
                        int64_t out, int64_t channels, float* y, const Epilogue& epilogue) {
-  const int64_t element_size = rows_padded * channels, out_h = d.out_h(), out_w = d.out_w();
+  const int64_t element_size = element_stride(rows_padded, channels), out_h = d.out_h(), out_w = d.out_w();
   for (int64_t t = 0; t < count; ++t) {
     const TilePlace place(tiles, first + t);
     const int64_t rows = min(4, out_h - place.i), cols = min(4, out_w - place.j);
@@ -208,11 +212,28 @@ void transform_outputs(const Conv2dDims& d, const Tiles& tiles, const float* sum
   }
 }
 
+// One panel of the weight with all rows of the block, in pieces of kDepth input channels, which stay in L1 from row to row. The
+// first passes over a piece fetch the next one, which follows in memory: the weight comes from L3, and else they wait for it.
+VTL_INLINE void multiply_panel(const float* inputs, const float* weight, int64_t in_channels, int64_t rows, float* sums,
+                               int64_t sums_stride) {
+  for (int64_t c = 0; c < in_channels; c += kDepth) {
+    const int64_t depth = min(kDepth, in_channels - c);
+    const float* piece = weight + c * kTileCols;
+    for (int64_t r = 0; r < rows; r += kTileRows) {
+      const int64_t pass = r / kTileRows;
+      const float* ahead = pass * kPrefetchFloats < kTileCols ? piece + depth * (kTileCols + pass * kPrefetchFloats) : nullptr;
+      tile_product(inputs + c * rows + r * kLanes, rows * kLanes, piece, depth / kLanes, sums + r * sums_stride, sums_stride,
+                   c == 0 ? Sums::overwrite : Sums::add, ahead);
+    }
+  }
+}
+
 void forward(Stream& stream, const Conv2dDims& d, const float* x, const float* weight, float* y, const Epilogue& epilogue) {
   const Tiles tiles(d);
   const WeightLayout layout{d.in_channels, d.out_channels};
   const int64_t blocks = (tiles.count + kBlockTiles - 1) / kBlockTiles, workers = min(blocks, compute_threads());
-  const int64_t inputs_size = kElements * kBlockTiles * d.in_channels, sums_size = kElements * kBlockTiles * kBlockChannels;
+  const int64_t inputs_size = kElements * element_stride(kBlockTiles, d.in_channels);
+  const int64_t sums_size = kElements * element_stride(kBlockTiles, kBlockChannels);
   const Scratch scratch = stream.scratch(static_cast<size_t>(workers * (inputs_size + sums_size) + d.in_channels) * 4);
   float* const zeros = scratch.f32() + workers * (inputs_size + sums_size);
   __builtin_memset(zeros, 0, static_cast<size_t>(d.in_channels) * 4);
@@ -232,9 +253,8 @@ void forward(Stream& stream, const Conv2dDims& d, const float* x, const float* w
         const int64_t channels = layout.piece_channels(out);
         for (int64_t e = 0; e < kElements; ++e)
           for (int64_t panel = 0; panel < channels; panel += kTileCols)
-            for (int64_t r = 0; r < rows; r += kTileRows)
-              tile_product(inputs + e * rows * d.in_channels + r * kLanes, rows * kLanes, weight + layout.panel(e, out + panel),
-                           d.in_channels / kLanes, sums + (e * rows + r) * channels + panel, channels, Sums::overwrite);
+            multiply_panel(inputs + e * element_stride(rows, d.in_channels), weight + layout.panel(e, out + panel), d.in_channels,
+                           rows, sums + e * element_stride(rows, channels) + panel, channels);
         transform_outputs(d, tiles, sums, first, count, rows, out, channels, y, epilogue);
       }
     }
@@ -255,7 +275,7 @@ void transform_pair(const Conv2dDims& d, const Tiles& tiles, const float* x, con
       float* to = inputs + t * d.in_channels + c;
       transform_2d<6, 6>([](const vfloat* from, vfloat* result) __attribute__((always_inline)) { input_transform(from, result); },
                          [&](int r, int q) __attribute__((always_inline)) { return load(pixels[r * 6 + q] + c); },
-                         [&](int e, vfloat value) __attribute__((always_inline)) { store(to + e * count * d.in_channels, value); });
+                         [&](int e, vfloat value) __attribute__((always_inline)) { store(to + e * element_stride(count, d.in_channels), value); });
     }
     for (int64_t r = 0; r < 4; ++r)
       for (int64_t q = 0; q < 4; ++q)
@@ -279,7 +299,7 @@ void transform_pair(const Conv2dDims& d, const Tiles& tiles, const float* x, con
         vfloat result[6];
         gradient_transform(columns[r], result);
 #pragma GCC unroll 6
-        for (int q = 0; q < 6; ++q) store(to + (r * 6 + q) * count * d.out_channels, result[q]);
+        for (int q = 0; q < 6; ++q) store(to + (r * 6 + q) * element_stride(count, d.out_channels), result[q]);
       }
     }
   }
@@ -346,12 +366,15 @@ void winograd_backward_data(Stream& stream, const Conv2dDims& d, const float* dy
 void winograd_backward_weight(Stream& stream, const Conv2dDims& d, const float* x, const float* dy, Dest dweight) {
   const Tiles tiles(d);
   const int64_t in = d.in_channels, out = d.out_channels;
-  const int64_t block = min(tiles.count, max(kBlockTiles, kGradientBytes / (kElements * (in + out) * 4)));
+  // The sums are read and written once for each block: blocks are at least as large as the sums.
+  const int64_t block_bytes = max(kGradientBytes, kElements * in * out * 4);
+  const int64_t block = min(tiles.count, max(kBlockTiles, block_bytes / (kElements * (in + out) * 4)));
+  const int64_t inputs_size = kElements * element_stride(block, in), gradients_size = kElements * element_stride(block, out);
   const int64_t widest = max(in, out);
-  const Scratch scratch = stream.scratch(static_cast<size_t>(kElements * (block * (in + out) + in * out) + widest) * 4);
+  const Scratch scratch = stream.scratch(static_cast<size_t>(inputs_size + gradients_size + kElements * in * out + widest) * 4);
   float* const inputs = scratch.f32();
-  float* const gradients = inputs + kElements * block * in;
-  float* const sums = gradients + kElements * block * out;  // [e][out][in]
+  float* const gradients = inputs + inputs_size;
+  float* const sums = gradients + gradients_size;  // [e][out][in]
   float* const zeros = sums + kElements * out * in;
   __builtin_memset(zeros, 0, static_cast<size_t>(widest) * 4);
 
@@ -365,7 +388,7 @@ void winograd_backward_weight(Stream& stream, const Conv2dDims& d, const float* 
       const int64_t e = chunk / pieces, o_begin = chunk % pieces * kBlockChannels, o_end = min(out, o_begin + kBlockChannels);
       for (int64_t o = o_begin; o < o_end; o += kStridedRows)
         for (int64_t c = 0; c < in; c += kTileCols)
-          tile_product_strided(gradients + e * count * out + o, out, inputs + e * count * in + c, in, count,
+          tile_product_strided(gradients + e * element_stride(count, out) + o, out, inputs + e * element_stride(count, in) + c, in, count,
                                sums + (e * out + o) * in + c, in, first == 0 ? Sums::overwrite : Sums::add);
     });
   }

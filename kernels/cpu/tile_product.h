@@ -18,10 +18,12 @@ enum class Sums { overwrite, add };
 // sums[r * sums_stride + c] = or += sum over k of A[r, k] * B[k, c] for r < kTileRows, c < kTileCols, with
 //   A[r, k] = a[(k / kLanes) * a_block + r * kLanes + k % kLanes]   (blocks of kLanes columns)
 //   B[k, c] = b[k * kTileCols + c]
-// `k_blocks` is the length of the sum in blocks of kLanes.
+// `k_blocks` is the length of the sum in blocks of kLanes. `ahead`, unless null, is fetched into L2 meanwhile: kPrefetchFloats
+// for each element of the sum.
+inline constexpr int kPrefetchFloats = 16;
 template <int Rows = kTileRows>
 VTL_INLINE void tile_product(const float* a, int64_t a_block, const float* b, int64_t k_blocks, float* sums,
-                             int64_t sums_stride, Sums mode) {
+                             int64_t sums_stride, Sums mode, const float* ahead = nullptr) {
   vfloat left[Rows], right[Rows];
 #pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) left[r] = right[r] = vfloat{};
@@ -29,6 +31,7 @@ VTL_INLINE void tile_product(const float* a, int64_t a_block, const float* b, in
 #pragma GCC unroll 2
     for (int k = 0; k < kLanes; ++k, b += kTileCols) {
       const vfloat b_left = load(b), b_right = load(b + kLanes);
+      if (ahead) __builtin_prefetch(ahead + (block * kLanes + k) * kPrefetchFloats, 0, 2);
 #pragma GCC unroll 16
       for (int r = 0; r < Rows; ++r) {
         const vfloat x = broadcast(a[r * kLanes + k]);

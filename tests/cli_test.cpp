@@ -1,0 +1,247 @@
+// The program as a user meets it: what it prints where, and which code it returns for what went wrong.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "vtl/core/rng.h"
+#include "vtl/models/pretrained.h"
+#include "vtl/tests/harness/temp_dir.h"
+
+#if defined(VTL_FINETUNE)
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+struct Outcome {
+  int code;
+  std::string out, err;
+
+  json object() const { return json::parse(out); }
+};
+
+std::string read_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+void write_file(const fs::path& path, const std::string& text) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+// A small picture, brighter at the top for one class and at the bottom for the other, as a portable pixmap.
+void draw(const fs::path& path, bool top, uint32_t number) {
+  constexpr int side = 40;
+  vtl::RandomSequence random(7, vtl::RandomStream::demo, top, number);
+  std::string text = "P6\n40 40\n255\n";
+  for (int y = 0; y < side; ++y)
+    for (int x = 0; x < side * 3; ++x) text.push_back(static_cast<char>(((y < side / 2) == top ? 150 : 40) + random.below(60)));
+  write_file(path, text);
+}
+
+// One world for all cases: pictures, weights, and the program.
+class World {
+ public:
+  World() {
+    for (uint32_t i = 0; i < 12; ++i)
+      for (const bool top : {true, false}) {
+        const std::string folder = top ? "top" : "bottom";
+        draw(data() / (i < 8 ? "train" : "val") / folder / ("picture" + std::to_string(i) + ".ppm"), top, i);
+      }
+    vtl::models::LoadOptions options;
+    options.model.classes = 3;
+    options.model.height = options.model.width = 32;
+    vtl::models::save_model(vtl::models::scratch_model("resnet18", options), root() / "weights");
+  }
+
+  fs::path root() const { return dir_.path(); }
+  fs::path data() const { return root() / "data"; }
+  fs::path weights() const { return root() / "weights" / "model.safetensors"; }
+  std::string model() const { return " --model resnet18 --weights " + weights().string() + " --input-size 32 "; }
+  std::string train() const { return "train " + data().string() + model() + "--epochs 1 --batch-size 8 "; }
+
+  Outcome run(const std::string& arguments) const {
+    const fs::path out = root() / "stdout", err = root() / "stderr";
+    const std::string command =
+        "cd " + root().string() + " && " VTL_FINETUNE " " + arguments + " >" + out.string() + " 2>" + err.string() + " </dev/null";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
+  }
+
+ private:
+  vtl::test::TempDir dir_;
+};
+
+World& world() {
+  static World instance;
+  return instance;
+}
+
+// The program ends with `code`, says each of `words` on stderr, and says the same as JSON when asked.
+void refuses(const std::string& arguments, int code, const std::vector<std::string>& words) {
+  INFO("vtl-finetune ", arguments);
+  const Outcome plain = world().run(arguments);
+  CHECK(plain.code == code);
+  CHECK(plain.out.empty());
+  for (const auto& word : words) CHECK_MESSAGE(plain.err.find(word) != std::string::npos, "\"", word, "\" is missing in: ", plain.err);
+  CHECK(std::count(plain.err.begin(), plain.err.end(), '\n') <= 12);
+
+  const Outcome structured = world().run(arguments + " --json");
+  CHECK(structured.code == code);
+  REQUIRE_FALSE(structured.out.empty());
+  const json error = structured.object().at("error");
+  CHECK(error.at("kind").is_string());
+  CHECK(error.at("message").is_string());
+  CHECK(error.at("problems").is_array());
+}
+
+fs::path garbage(const std::string& name, const std::string& text) {
+  const fs::path path = world().root() / name;
+  write_file(path, text);
+  return path;
+}
+
+std::string with_weights(const fs::path& weights) {
+  return "train " + world().data().string() + " --model resnet18 --weights " + weights.string();
+}
+
+}  // namespace
+
+TEST_CASE("cli: without a command the help is on stderr and the code is 2") {
+  const Outcome outcome = world().run("");
+  CHECK(outcome.code == 2);
+  CHECK(outcome.out.empty());
+  CHECK(outcome.err.find("Examples:") != std::string::npos);
+}
+
+TEST_CASE("cli: help of every command begins with examples") {
+  for (const std::string command : {"train", "eval", "predict", "features", "models", "inspect", "doctor", "demo"}) {
+    INFO(command);
+    const Outcome outcome = world().run(command + " --help");
+    CHECK(outcome.code == 0);
+    const size_t examples = outcome.out.find("Examples:");
+    CHECK(examples != std::string::npos);
+    CHECK(examples < outcome.out.find("--help"));
+  }
+}
+
+TEST_CASE("cli: a misspelt command, flag or value gets the nearest name") {
+  refuses("trian x", 2, {"trian", "train"});
+  refuses(world().train() + "--bach-size 4", 2, {"--bach-size", "--batch-size"});
+  refuses(world().train() + "--strategy fulll", 2, {"--strategy", "fulll", "full"});
+  refuses(world().train() + "--optimizer adam", 2, {"--optimizer", "adamw"});
+}
+
+TEST_CASE("cli: what comes in a later version is refused by name") {
+  for (const std::string flag : {"--loss focal", "--loss bce", "--sampler balanced", "--mixup 0.2", "--cutmix 1", "--ema 0.99", "--schedule onecycle"})
+    refuses(world().train() + flag, 2, {flag.substr(0, flag.find(' '))});
+}
+
+TEST_CASE("cli: numbers out of range are named with their flag") {
+  refuses(world().train() + "--lr -1", 2, {"--lr"});
+  refuses(world().train() + "--lr nan", 2, {"--lr"});
+  refuses(world().train() + "--strategy lora --rank 0", 2, {"--rank"});
+  refuses("train " + world().data().string() + world().model() + "--batch-size 0", 2, {"--batch-size"});
+  refuses("train " + world().data().string() + world().model() + "--batch-size 100000000000000000000", 2, {"--batch-size"});
+}
+
+TEST_CASE("cli: data that is not there or not enough is bad data") {
+  refuses("train nowhere" + world().model(), 3, {"nowhere"});
+  fs::create_directories(world().root() / "hollow/train/empty");
+  draw(world().root() / "hollow/train/full/a.ppm", true, 0);
+  refuses("train hollow" + world().model(), 3, {"empty"});
+  draw(world().root() / "single/train/only/a.ppm", true, 0);
+  refuses("train single" + world().model(), 3, {"class"});
+}
+
+TEST_CASE("cli: models and weights that do not fit are bad models") {
+  refuses("train " + world().data().string() + " --model resnet81 --weights " + world().weights().string(), 4, {"resnet81", "resnet18"});
+  refuses("train " + world().data().string() + " --model vit_tiny_patch16_224 --weights " + world().weights().string(), 4,
+          {"vit_tiny_patch16_224", "resnet18"});
+  const std::string whole = read_file(world().weights());
+  refuses(with_weights(garbage("cut.safetensors", whole.substr(0, whole.size() / 2))), 4, {"cut.safetensors"});
+  refuses(with_weights(garbage("noise.safetensors", std::string(5000, 'x'))), 4, {"noise.safetensors"});
+  refuses(with_weights(garbage("empty.safetensors", "")), 4, {"empty.safetensors"});
+  refuses(with_weights(garbage("model.pth", "PK\x03\x04" + std::string(200, '\0'))), 4, {"model.pth", "safetensors", "torch.load"});
+}
+
+TEST_CASE("cli: output that cannot be written, or holds another run, is refused before anything is done") {
+  write_file(world().root() / "file", "text");
+  refuses(world().train() + "--out file/run", 7, {"file"});
+  const Outcome first = world().run(world().train() + "--strategy head --augment none --out once");
+  REQUIRE_MESSAGE(first.code == 0, first.err);
+  const auto before = fs::last_write_time(world().root() / "once/summary.json");
+  refuses(world().train() + "--strategy full --out once", 2, {"once"});
+  CHECK(fs::last_write_time(world().root() / "once/summary.json") == before);
+}
+
+TEST_CASE("cli: a GIF named .jpg is reported and left out") {
+  const fs::path folder = world().root() / "gif";
+  fs::copy(world().data(), folder, fs::copy_options::recursive);
+  write_file(folder / "train/top/moving.jpg", "GIF89a" + std::string(100, '\0'));
+  const Outcome outcome = world().run("train " + folder.string() + world().model() + "--epochs 1 --strategy head --augment none --out gif-run --json");
+  REQUIRE_MESSAGE(outcome.code == 0, outcome.err);
+  CHECK(outcome.err.find("moving.jpg") != std::string::npos);
+  CHECK(outcome.err.find("GIF") != std::string::npos);
+  CHECK(read_file(world().root() / "gif-run/metrics.jsonl").find("bad_file") != std::string::npos);
+
+  const Outcome prediction = world().run("predict gif-run " + (folder / "train/top/moving.jpg").string() + " " +
+                                         (folder / "val/top/picture8.ppm").string() + " --json");
+  CHECK(prediction.code == 3);
+  CHECK(prediction.object().at("predictions").at(0).contains("error"));
+  CHECK(prediction.object().at("predictions").at(1).contains("label"));
+}
+
+TEST_CASE("cli: train, eval, predict, features and inspect work together") {
+  const Outcome trained = world().run(world().train() + "--strategy lora --augment none --out whole --json");
+  REQUIRE_MESSAGE(trained.code == 0, trained.err);
+  CHECK(trained.object() == json::parse(read_file(world().root() / "whole/summary.json")));
+  for (const char* file : {"run.json", "metrics.jsonl", "metrics.csv", "best/config.json", "best/model.safetensors", "last/model.safetensors",
+                           "adapter/adapter_config.json", "adapter/adapter_model.safetensors"})
+    CHECK_MESSAGE(fs::exists(world().root() / "whole" / file), file);
+
+  const Outcome evaluated = world().run("eval whole data --json");
+  REQUIRE_MESSAGE(evaluated.code == 0, evaluated.err);
+  CHECK(evaluated.object().at("images") == 8);
+  CHECK(evaluated.object().at("confusion").size() == 2);
+
+  const Outcome predicted = world().run("predict whole data/val/top/picture8.ppm --logits --json");
+  REQUIRE_MESSAGE(predicted.code == 0, predicted.err);
+  CHECK(predicted.object().at("classes") == json({"bottom", "top"}));
+  CHECK(predicted.object().at("predictions").at(0).at("logits").size() == 2);
+
+  const Outcome extracted = world().run("features whole data --out features.csv --json");
+  REQUIRE_MESSAGE(extracted.code == 0, extracted.err);
+  CHECK(extracted.object().at("width") == 512);
+
+  const Outcome model = world().run("inspect whole/best --json");
+  REQUIRE_MESSAGE(model.code == 0, model.err);
+  CHECK(model.object().at("model") == "resnet18");
+  const Outcome adapter = world().run("inspect whole/adapter --json");
+  REQUIRE_MESSAGE(adapter.code == 0, adapter.err);
+  CHECK(adapter.object().at("kind") == "adapter");
+}
+
+TEST_CASE("cli: a dry run plans and touches nothing") {
+  const Outcome outcome = world().run(world().train() + "--dry-run --out never");
+  CHECK(outcome.code == 0);
+  CHECK(outcome.err.find("parameters learn") != std::string::npos);
+  CHECK_FALSE(fs::exists(world().root() / "never"));
+}
+
+TEST_CASE("cli: models and doctor print one JSON object") {
+  const json models = world().run("models --json").object();
+  CHECK(models.at("models").size() > 20);
+  const json doctor = world().run("doctor --json").object();
+  for (const char* key : {"version", "backends", "cpu", "libraries"}) CHECK(doctor.contains(key));
+}
+
+#endif

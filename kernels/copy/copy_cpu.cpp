@@ -1,7 +1,7 @@
 #include "vtl/kernels/copy/copy.h"
 
 #include "vtl/core/parallel.h"
-#include "vtl/kernels/cpu/vec.h"
+#include "vtl/kernels/cpu/bytes.h"
 
 namespace vtl::kernels::VTL_CPU {
 namespace {
@@ -131,22 +131,13 @@ void copy_add(const T* from, Dest dest, const CopyDims& dims) {
 }
 
 // u8 beside the two float types.
-typedef uint8_t vbytes __attribute__((vector_size(kLanes)));
-VTL_INLINE vfloat load_any(const float* from, AllLanes) { return load(from); }
-VTL_INLINE vfloat load_any(const bf16* from, AllLanes) { return load(from); }
-VTL_INLINE vfloat load_any(const uint8_t* from, AllLanes) {
-  vbytes bytes;
-  __builtin_memcpy(&bytes, from, sizeof bytes);
-  return __builtin_convertvector(__builtin_convertvector(bytes, vint), vfloat);
+template <class T, class Lanes>
+VTL_INLINE vfloat load_any(const T* from, Lanes lanes) {
+  return load_n(from, lanes);
 }
-template <class T>
-VTL_INLINE vfloat load_any(const T* from, int64_t lanes) {
-  return load_part(from, lanes);
-}
-VTL_INLINE vfloat load_any(const uint8_t* from, int64_t lanes) {
-  vfloat x{};
-  for (int64_t lane = 0; lane < lanes; ++lane) x[lane] = from[lane];
-  return x;
+template <class Lanes>
+VTL_INLINE vfloat load_any(const uint8_t* from, Lanes lanes) {
+  return __builtin_convertvector(load_bytes(from, lanes), vfloat);
 }
 
 template <class From, class To>

@@ -1,7 +1,7 @@
 #include "vtl/kernels/image/image.h"
 
 #include "vtl/core/parallel.h"
-#include "vtl/kernels/cpu/vec.h"
+#include "vtl/kernels/cpu/bytes.h"
 
 namespace vtl::kernels::VTL_CPU {
 namespace {
@@ -9,19 +9,6 @@ namespace {
 // The values for each channel repeat in a pattern of whole vectors: kLanes pixels of up to 64 channels.
 constexpr int64_t kMaxChannels = 64;
 constexpr int64_t kGrain = 1 << 15;
-
-typedef uint8_t vbytes __attribute__((vector_size(kLanes)));
-
-VTL_INLINE vfloat load_pixels(const uint8_t* from, AllLanes) {
-  vbytes bytes;
-  __builtin_memcpy(&bytes, from, sizeof bytes);
-  return __builtin_convertvector(__builtin_convertvector(bytes, vint), vfloat);
-}
-VTL_INLINE vfloat load_pixels(const uint8_t* from, int64_t count) {
-  vfloat x{};
-  for (int64_t lane = 0; lane < count; ++lane) x[lane] = from[lane];
-  return x;
-}
 
 // (image / 255 - mean) / std = image * scale + shift
 VTL_INLINE float scale_of(float std) { return static_cast<float>(1.0 / (255.0 * static_cast<double>(std))); }
@@ -39,7 +26,9 @@ void normalize_pattern(const uint8_t* image, T* y, const float* mean, const floa
   parallel_for(d.pixels * d.channels, grain, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row += width)
       for_lanes(end - row < width ? end - row : width, [&](int64_t i, auto lanes) {
-        store_n(y + row + i, load_pixels(image + row + i, lanes) * load_n(scale + i, lanes) + load_n(shift + i, lanes),
+        store_n(y + row + i,
+                __builtin_convertvector(load_bytes(image + row + i, lanes), vfloat) * load_n(scale + i, lanes) +
+                    load_n(shift + i, lanes),
                 lanes);
       });
   });

@@ -1,0 +1,90 @@
+// Batch normalisation with the shapes of ResNet-50 (ReLU, residual) and EfficientNet (SiLU), batch 16 at 224 pixels.
+#include "vtl/kernels/batchnorm/batchnorm.h"
+
+#include <benchmark/benchmark.h>
+
+#include "vtl/core/tensor.h"
+
+namespace {
+
+using namespace vtl;
+using kernels::Activation;
+
+struct Shape2 {
+  const char* name;
+  int64_t rows, channels;
+  Activation kind;
+  bool residual;
+};
+constexpr Shape2 kShapes[] = {{"resnet50_stem", 16 * 112 * 112, 64, Activation::relu, false},
+                              {"resnet50_layer1_out", 16 * 56 * 56, 256, Activation::relu, true},
+                              {"resnet50_layer3", 16 * 14 * 14, 256, Activation::relu, false},
+                              {"resnet50_layer4_out", 16 * 7 * 7, 2048, Activation::relu, true},
+                              {"efficientnet_b0_stage3", 16 * 28 * 28, 144, Activation::silu, false},
+                              {"efficientnet_b0_stage2_project", 16 * 56 * 56, 24, Activation::none, false}};
+
+struct Data {
+  Data(const Shape2& s, DType dtype) : dims{s.rows, s.channels}, dtype(dtype) {
+    for (Tensor* each : {&x, &y, &dy, &dx, &residual, &g}) {
+      *each = Tensor::empty({s.rows, s.channels}, dtype, Device::cpu());
+      each->zero();
+    }
+    for (Tensor* each : {&mean, &rstd, &weight, &bias}) {
+      *each = Tensor::empty({s.channels}, DType::f32, Device::cpu());
+      each->zero();
+    }
+    moments = Tensor::empty({kernels::batchnorm_moments_size(s.channels)}, DType::f32, Device::cpu());
+    sums = Tensor::empty({2, s.channels}, DType::f32, Device::cpu());
+  }
+  kernels::BatchNormScale scale() const { return {mean.f32(), rstd.f32(), weight.f32(), bias.f32()}; }
+
+  kernels::BatchNormDims dims;
+  DType dtype;
+  Tensor x, y, dy, dx, residual, g, mean, rstd, weight, bias, moments, sums;
+};
+
+void report(benchmark::State& state, const Data& data, int passes) {
+  const double bytes = static_cast<double>(data.x.bytes()) * passes;
+  state.counters["GB/s"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void forward(benchmark::State& state, const Shape2& s, DType dtype) {
+  const Data d(s, dtype);
+  Stream stream(Device::cpu());
+  for (auto _ : state) {
+    kernels::batchnorm_statistics(stream, dtype, d.x.data(), d.moments.f32(), d.dims);
+    kernels::batchnorm_finish(stream, d.moments.f32(), d.mean.f32(), d.rstd.f32(), nullptr, nullptr, nullptr,
+                              {s.channels, 1, 1e-5f, 0.1f});
+    kernels::batchnorm_apply(stream, dtype, d.x.data(), d.scale(), s.residual ? d.residual.data() : nullptr, s.kind,
+                             d.y.data(), d.dims);
+  }
+  report(state, d, s.residual ? 4 : 3);
+}
+
+// As the layer calls it: with a residual the gradient behind the activation is written once and read again.
+void backward(benchmark::State& state, const Shape2& s, DType dtype) {
+  const Data d(s, dtype);
+  Stream stream(Device::cpu());
+  const Dest dweight{d.mean.data(), nullptr}, dbias{d.bias.data(), nullptr};
+  for (auto _ : state) {
+    const kernels::BatchNormSaved saved{d.x.data(), nullptr, s.residual ? d.y.data() : nullptr};
+    kernels::batchnorm_backward_reduce(stream, dtype, d.dy.data(), saved, d.scale(), s.kind, d.sums.f32(), dweight,
+                                       dbias, s.residual ? d.g.data() : nullptr, d.dims);
+    kernels::batchnorm_backward_apply(stream, dtype, s.residual ? d.g.data() : d.dy.data(), saved, d.scale(),
+                                      s.residual ? Activation::none : s.kind, d.sums.f32(), s.rows,
+                                      {d.dx.data(), nullptr}, {}, d.dims);
+  }
+  report(state, d, s.residual ? 7 : 5);
+}
+
+[[maybe_unused]] const bool registered = [] {
+  for (const auto& shape : kShapes)
+    for (const auto dtype : {DType::f32, DType::bf16}) {
+      const std::string suffix = std::string("/") + shape.name + "/" + name(dtype);
+      benchmark::RegisterBenchmark(("batchnorm_forward" + suffix).c_str(), forward, shape, dtype)->UseRealTime();
+      benchmark::RegisterBenchmark(("batchnorm_backward" + suffix).c_str(), backward, shape, dtype)->UseRealTime();
+    }
+  return true;
+}();
+
+}  // namespace

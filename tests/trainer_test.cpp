@@ -1,0 +1,328 @@
+#include "vtl/tools/finetune/trainer.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "harness/temp_dir.h"
+#include "vtl/core/error.h"
+#include "vtl/core/rng.h"
+#include "vtl/layers/batchnorm.h"
+#include "vtl/tools/finetune/evaluate.h"
+#include "vtl/tools/finetune/run_folder.h"
+
+using namespace vtl;
+using namespace vtl::finetune;
+
+namespace {
+
+constexpr int64_t kSide = 32;
+
+// Three classes of stripes: which way they run tells the class, colour and noise do not.
+io::Sample picture(int64_t label, uint32_t index) {
+  RandomSequence random(7, RandomStream::demo, static_cast<uint32_t>(label), index);
+  auto image = std::make_shared<io::Image>();
+  image->width = image->height = kSide;
+  const float base[3] = {random.uniform(60, 140), random.uniform(60, 140), random.uniform(60, 140)};
+  const uint32_t shift = random.below(8);
+  for (int64_t y = 0; y < kSide; ++y)
+    for (int64_t x = 0; x < kSide; ++x) {
+      const int64_t along = (label == 0 ? y : label == 1 ? x : x + y) + shift;
+      for (const float channel : base)
+        image->rgb.push_back(static_cast<uint8_t>(channel + (along % 8 < 4 ? 60.0f : 0.0f) + random.uniform(-10, 10)));
+    }
+  return {"picture " + std::to_string(label) + "/" + std::to_string(index), image, label};
+}
+
+io::Dataset pictures(uint32_t train_per_class = 8, uint32_t val_per_class = 4) {
+  io::Dataset data;
+  data.classes = {"across", "down", "slanted"};
+  for (int64_t label = 0; label < 3; ++label)
+    for (uint32_t i = 0; i < train_per_class + val_per_class; ++i)
+      (i < train_per_class ? data.train : data.val).push_back(picture(label, i));
+  return data;
+}
+
+models::LoadedModel make_model(const char* name = "resnet18") {
+  models::LoadOptions options;
+  options.model.height = options.model.width = kSide;
+  options.class_names = {"across", "down", "slanted"};
+  return models::scratch_model(name, options);
+}
+
+TrainOptions quick(Strategy strategy, int64_t epochs) {
+  TrainOptions options;
+  options.strategy = strategy;
+  options.epochs = epochs;
+  options.run.batch_size = 8;
+  options.run.precision = Precision::fp32;
+  options.augment = io::AugmentPreset::none;
+  return options;
+}
+
+// Bytes of every parameter and statistic.
+std::map<std::string, std::vector<std::byte>> bits(const models::Model& model) {
+  struct Reader : layers::Visitor {
+    std::map<std::string, std::vector<std::byte>> found;
+    void add(const std::string& name, const Tensor& tensor) {
+      std::vector<std::byte> bytes(tensor.bytes());
+      tensor.copy_to_host(bytes);
+      found[name] = std::move(bytes);
+    }
+    void on_parameter(const std::string& name, layers::Parameter& parameter) override { add(name, parameter.value()); }
+    void on_buffer(const std::string& name, Tensor& tensor) override { add(name, tensor); }
+  } reader;
+  model.visit(reader);
+  return reader.found;
+}
+
+std::vector<double> losses(const TrainOptions& options) {
+  std::vector<double> values;
+  Callbacks callbacks;
+  callbacks.on_event = [&](const Event& event) {
+    if (const auto* step = std::get_if<StepEvent>(&event)) values.push_back(step->loss);
+  };
+  train(options, make_model(), pictures(), callbacks);
+  return values;
+}
+
+std::string slurp(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+ErrorKind kind_of_failure(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.kind();
+  }
+  FAIL("nothing was thrown");
+  return ErrorKind::internal;
+}
+
+}  // namespace
+
+TEST_CASE("training from scratch learns a small set of pictures and returns its best epoch") {
+  TrainOptions options = quick(Strategy::scratch, 8);
+  const io::Dataset data = pictures();
+  const TrainResult result = train(options, make_model(), data);
+  CHECK(result.steps == 24);
+  CHECK(result.stop == StopReason::finished);
+  REQUIRE(result.history.size() == 8);
+  CHECK(result.history.back().train_loss < 0.2 * result.history.front().train_loss);
+  CHECK(result.best.accuracy >= 0.9);
+  CHECK(result.plan.trainable_parameters == result.plan.total_parameters);
+  CHECK(result.peak_memory_bytes > 0);
+  CHECK(models::count_parameters(result.model.model).learning == 0);
+  for (const EpochEvent& epoch : result.history) {
+    CHECK(epoch.validation.accuracy <= result.best.accuracy);
+    if (epoch.epoch == result.best_epoch) CHECK(epoch.best);
+  }
+  // The weights are those of the best epoch.
+  const Evaluation again = evaluate(result.model, data.val, options.run);
+  CHECK(again.metrics.accuracy == result.best.accuracy);
+  CHECK(again.metrics.loss == doctest::Approx(result.best.loss).epsilon(1e-5));
+  CHECK(again.metrics.confusion == result.best.confusion);
+  const std::vector<Prediction> predictions = predict(result.model, data.val, options.run, 2);
+  int64_t right = 0;
+  for (size_t i = 0; i < predictions.size(); ++i) {
+    REQUIRE(predictions[i].top.size() == 2);
+    right += predictions[i].top[0].index == std::get<io::ClassIndex>(data.val[i].target);
+    CHECK(predictions[i].top[0].label == data.classes[static_cast<size_t>(predictions[i].top[0].index)]);
+  }
+  CHECK(right == std::llround(result.best.accuracy * static_cast<double>(data.val.size())));
+}
+
+TEST_CASE("what is frozen keeps its bits") {
+  struct Case {
+    Strategy strategy;
+    std::function<bool(const std::string&)> may_change;
+  };
+  const std::vector<Case> cases = {
+      {Strategy::head, [](const std::string& name) { return name.starts_with("fc."); }},
+      {Strategy::partial, [](const std::string& name) { return name.starts_with("layer4.1.") || name.starts_with("fc."); }},
+      {Strategy::bitfit, [](const std::string& name) { return name.ends_with(".bias") || name.starts_with("fc."); }}};
+  for (const Case& c : cases) {
+    CAPTURE(name(c.strategy));
+    TrainOptions options = quick(c.strategy, 1);
+    options.unfreeze = 1;
+    const auto before = bits(make_model().model);
+    const auto after = bits(train(options, make_model(), pictures()).model.model);
+    REQUIRE(before.size() == after.size());
+    int64_t changed = 0;
+    for (const auto& [name, bytes] : before) {
+      CAPTURE(name);
+      if (!c.may_change(name)) CHECK(bytes == after.at(name));
+      changed += bytes != after.at(name);
+    }
+    CHECK(changed >= 2);
+  }
+}
+
+TEST_CASE("the same seed gives the same bits for any number of loader workers") {
+  TrainOptions options = quick(Strategy::full, 2);
+  options.augment = io::AugmentPreset::standard;
+  options.run.workers = 0;
+  const std::vector<double> none = losses(options);
+  REQUIRE(none.size() == 6);
+  for (const int workers : {1, 2}) {
+    options.run.workers = workers;
+    CHECK(losses(options) == none);
+  }
+  options.seed = 1;
+  CHECK(losses(options) != none);
+}
+
+TEST_CASE("micro-batches add up to one step of the whole batch") {
+  // Running statistics, so that a batch of eight is the sum of its halves.
+  TrainOptions whole = quick(Strategy::full, 1);
+  whole.batchnorm = BatchNormChoice::frozen;
+  whole.lr = 1e-4;
+  TrainOptions halves = whole;
+  halves.run.batch_size = 4;
+  halves.accumulate = 2;
+  const std::vector<double> once = losses(whole), twice = losses(halves);
+  REQUIRE(once.size() == 3);
+  REQUIRE(twice.size() == 3);
+  for (size_t i = 0; i < once.size(); ++i) CHECK(twice[i] == doctest::Approx(once[i]).epsilon(2e-3));
+}
+
+TEST_CASE("frozen features that run once give what running them every epoch gives") {
+  TrainOptions options = quick(Strategy::head, 2);
+  const TrainResult cached = train(options, make_model(), pictures());
+  CHECK(cached.plan.phases.at(0).cached);
+  // Statistics that train have to run every time; with a rate of nothing they would not differ, so compare the plan only.
+  options.augment = io::AugmentPreset::light;
+  const TrainResult running = train(options, make_model(), pictures());
+  CHECK_FALSE(running.plan.phases.at(0).cached);
+  CHECK(running.history.size() == cached.history.size());
+}
+
+TEST_CASE("a run ends after max-steps, without improvement, or when it is asked to, always with validation") {
+  TrainOptions options = quick(Strategy::head, 50);
+  options.max_steps = 4;
+  TrainResult result = train(options, make_model(), pictures());
+  CHECK(result.stop == StopReason::max_steps);
+  CHECK(result.steps == 4);
+  CHECK(result.plan.steps == 4);
+  CHECK(result.history.size() == 2);
+  CHECK(result.history.back().validation.images == 12);
+
+  options.max_steps.reset();
+  options.lr = 0;
+  options.early_stop = 2;
+  result = train(options, make_model(), pictures());
+  CHECK(result.stop == StopReason::early_stop);
+  CHECK(result.history.size() == 3);
+  CHECK(result.best_epoch == 1);
+
+  Callbacks callbacks;
+  int64_t asked = 0;
+  callbacks.stop_requested = [&] { return ++asked == 5; };
+  options.early_stop = 0;
+  result = train(options, make_model(), pictures(), callbacks);
+  CHECK(result.stop == StopReason::requested);
+  CHECK(result.steps == 5);
+  CHECK(result.history.size() == 2);
+  CHECK(result.history.back().validation.images == 12);
+}
+
+TEST_CASE("the plan comes first and counts what will happen") {
+  TrainOptions options = quick(Strategy::two_stage, 3);
+  options.dry_run = true;
+  std::vector<size_t> kinds;
+  Callbacks callbacks;
+  callbacks.on_event = [&](const Event& event) { kinds.push_back(event.index()); };
+  const TrainResult result = train(options, make_model(), pictures(9, 4), callbacks);
+  CHECK(kinds == std::vector<size_t>{0});
+  CHECK(result.history.empty());
+  const Plan& plan = result.plan;
+  CHECK(plan.train_images == 27);
+  CHECK(plan.val_images == 12);
+  CHECK(plan.epochs == 3);
+  CHECK(plan.steps == 12);
+  REQUIRE(plan.phases.size() == 2);
+  CHECK(plan.phases[0].trainable_parameters == 512 * 3 + 3);
+  CHECK(plan.phases[1].trainable_parameters == plan.total_parameters);
+  CHECK(plan.monitor == "accuracy");
+  // Weights, gradients and two moments at least.
+  CHECK(plan.estimated_memory_bytes > static_cast<size_t>(plan.total_parameters) * 16);
+
+  io::Dataset uneven = pictures(9, 4);
+  uneven.train.erase(uneven.train.begin(), uneven.train.begin() + 7);
+  CHECK(train(options, make_model(), uneven).plan.monitor == "macro_f1");
+}
+
+TEST_CASE("three steps in a row that are not finite end the run") {
+  models::LoadedModel loaded = make_model();
+  struct Poison : layers::Visitor {
+    void on_parameter(const std::string& name, layers::Parameter& parameter) override {
+      if (name == "fc.bias") *parameter.value().f32() = std::numeric_limits<float>::quiet_NaN();
+    }
+  } poison;
+  loaded.model.visit(poison);
+  int64_t skipped = 0;
+  Callbacks callbacks;
+  callbacks.on_event = [&](const Event& event) {
+    if (const auto* step = std::get_if<StepEvent>(&event)) skipped += step->skipped;
+  };
+  CHECK(kind_of_failure([&] { train(quick(Strategy::full, 2), std::move(loaded), pictures(), callbacks); }) == ErrorKind::diverged);
+  CHECK(skipped == 2);
+}
+
+TEST_CASE("without validation pictures the last epoch is the best") {
+  const TrainResult result = train(quick(Strategy::head, 3), make_model(), pictures(4, 0));
+  CHECK(result.best_epoch == 3);
+  CHECK(result.best.images == 0);
+}
+
+TEST_CASE("a run folder holds the configuration, the events, the summary and both models") {
+  const test::TempDir folder;
+  TrainOptions options = quick(Strategy::head, 2);
+  options.out = folder / "runs/first";
+  const TrainResult result = train(options, make_model(), pictures());
+
+  const auto run = nlohmann::json::parse(slurp(options.out / "run.json"));
+  CHECK(run["options"]["strategy"] == "head");
+  CHECK(run["options"]["batch_size"] == 8);
+  CHECK(run["plan"]["trainable_parameters"] == 512 * 3 + 3);
+  const auto summary = nlohmann::json::parse(slurp(options.out / "summary.json"));
+  CHECK(summary["best_epoch"] == result.best_epoch);
+  CHECK(summary["metrics"]["accuracy"] == result.best.accuracy);
+  CHECK(summary["peak_memory_bytes"].get<size_t>() > 0);
+
+  std::map<std::string, int> events;
+  std::istringstream lines(slurp(options.out / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const auto event = nlohmann::json::parse(line);
+    ++events[event["event"]];
+    if (event["event"] == "step") {
+      for (const char* key : {"epoch", "step", "loss", "lr", "grad_norm", "images_per_second"}) CHECK(event.contains(key));
+      CHECK(event["lr"].contains("head"));
+    }
+    if (event["event"] == "epoch")
+      for (const char* key : {"epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "macro_f1", "seconds"})
+        CHECK(event.contains(key));
+  }
+  CHECK(events["plan"] == 1);
+  CHECK(events["step"] == 6);
+  CHECK(events["epoch"] == 2);
+  CHECK(events["stop"] == 1);
+  const std::string table = slurp(options.out / "metrics.csv");
+  CHECK(std::count(table.begin(), table.end(), '\n') == 3);
+
+  const models::LoadedModel best = open_model(options.out, options.run);
+  CHECK(best.model.facts.class_names == result.plan.classes);
+  CHECK(evaluate(best, pictures().val, options.run).metrics.confusion == result.best.confusion);
+  CHECK(std::filesystem::exists(options.out / "last" / "model.safetensors"));
+
+  CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::bad_argument);
+  options.out = options.out / "run.json" / "below";
+  CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::io);
+}

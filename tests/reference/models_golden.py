@@ -37,6 +37,7 @@ TINY_VIT = (1e-2, 1e-4)
 VIT = (2e-4, 2e-6)
 RESNET = (1e-3, 1e-5)
 EFFICIENTNET = (2e-4, 1e-5)
+LONG_CNN = (1e-4, 5e-6)
 
 
 @dataclass
@@ -60,8 +61,8 @@ CASES = {
     "vit_tiny_patch16_224": Case("vit_tiny_patch16_224", 224, TINY_VIT),
     "resnet34": Case("resnet34", 64, RESNET),
     "resnet50": Case("resnet50", 64, RESNET),
-    "resnet50d": Case("resnet50d", 64, RESNET),
-    "tf_efficientnet_lite1": Case("tf_efficientnet_lite1", 120, EFFICIENTNET),
+    "resnet50d": Case("resnet50d", 64, LONG_CNN),
+    "tf_efficientnet_lite1": Case("tf_efficientnet_lite1", 120, LONG_CNN),
     "vit_small_patch16_224": Case("vit_small_patch16_224", 96, VIT),
     "vit_base_patch32_224": Case("vit_base_patch32_224", 128, VIT),
     "deit_tiny_patch16_224": Case("deit_tiny_patch16_224", 112, TINY_VIT),

@@ -3,6 +3,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "vtl/bench/harness/machine.h"
 #include "vtl/core/tensor.h"
 
 namespace {
@@ -43,11 +44,6 @@ struct Data {
   Tensor x, y, dy, dx, residual, g, mean, rstd, weight, bias, moments, sums;
 };
 
-void report(benchmark::State& state, const Data& data, int passes) {
-  const double bytes = static_cast<double>(data.x.bytes()) * passes;
-  state.counters["GB/s"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-}
-
 void forward(benchmark::State& state, const Shape2& s, DType dtype) {
   const Data d(s, dtype);
   Stream stream(Device::cpu());
@@ -58,7 +54,7 @@ void forward(benchmark::State& state, const Shape2& s, DType dtype) {
     kernels::batchnorm_apply(stream, dtype, d.x.data(), d.scale(), s.residual ? d.residual.data() : nullptr, s.kind,
                              d.y.data(), d.dims);
   }
-  report(state, d, s.residual ? 4 : 3);
+  bench::report_bytes(state, static_cast<double>(d.x.bytes()) * (s.residual ? 4 : 3));
 }
 
 // As the layer calls it: with a residual the gradient behind the activation is written once and read again.
@@ -74,7 +70,7 @@ void backward(benchmark::State& state, const Shape2& s, DType dtype) {
                                       s.residual ? Activation::none : s.kind, d.sums.f32(), s.rows,
                                       {d.dx.data(), nullptr}, {}, d.dims);
   }
-  report(state, d, s.residual ? 7 : 5);
+  bench::report_bytes(state, static_cast<double>(d.x.bytes()) * (s.residual ? 7 : 5));
 }
 
 [[maybe_unused]] const bool registered = [] {

@@ -4,6 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "vtl/bench/harness/machine.h"
 #include "vtl/core/tensor.h"
 #include "vtl/kernels/image/image.h"
 #include "vtl/kernels/interpolate/interpolate.h"
@@ -15,18 +16,13 @@ using namespace vtl;
 
 Tensor zeros(const Shape& shape, DType dtype) { return Tensor::zeros(shape, dtype, Device::cpu()); }
 
-void report(benchmark::State& state, size_t bytes) {
-  state.counters["GB/s"] =
-      benchmark::Counter(static_cast<double>(bytes) * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-}
-
 // [512, 512, 3, 3] OIHW -> OHWI
 void resnet50_weight_to_ohwi(benchmark::State& state) {
   const Tensor from = zeros({512, 512, 3, 3}, DType::f32), to = zeros({512, 3, 3, 512}, DType::f32);
   const kernels::CopyDims dims{3, {512, 9, 512}, {512 * 9, 1, 9}, {512 * 9, 512, 1}};
   Stream stream(Device::cpu());
   for (auto _ : state) kernels::copy_strided(stream, 4, from.data(), to.data(), dims);
-  report(state, from.bytes() + to.bytes());
+  bench::report_bytes(state, static_cast<double>(from.bytes() + to.bytes()));
 }
 
 // [16, 197, 12, 64] -> [16, 12, 197, 64]
@@ -35,14 +31,14 @@ void vit_b16_heads_first(benchmark::State& state, DType dtype) {
   const kernels::CopyDims dims{4, {16, 12, 197, 64}, {197 * 768, 64, 768, 1}, {197 * 768, 197 * 64, 64, 1}};
   Stream stream(Device::cpu());
   for (auto _ : state) kernels::copy_strided(stream, size_of(dtype), from.data(), to.data(), dims);
-  report(state, from.bytes() + to.bytes());
+  bench::report_bytes(state, static_cast<double>(from.bytes() + to.bytes()));
 }
 
 void vit_b16_cast_weights(benchmark::State& state) {
   const Tensor from = zeros({3072, 768}, DType::f32), to = zeros({3072, 768}, DType::bf16);
   Stream stream(Device::cpu());
   for (auto _ : state) kernels::cast(stream, DType::f32, from.data(), DType::bf16, to.data(), from.numel());
-  report(state, from.bytes() + to.bytes());
+  bench::report_bytes(state, static_cast<double>(from.bytes() + to.bytes()));
 }
 
 void normalize_images(benchmark::State& state, DType dtype) {
@@ -51,7 +47,7 @@ void normalize_images(benchmark::State& state, DType dtype) {
   Stream stream(Device::cpu());
   for (auto _ : state)
     kernels::image_normalize(stream, dtype, image.data_as<uint8_t>(), y.data(), mean, std, {16 * 224 * 224, 3});
-  report(state, image.bytes() + y.bytes());
+  bench::report_bytes(state, static_cast<double>(image.bytes() + y.bytes()));
 }
 
 void vit_b16_mean_of_tokens(benchmark::State& state, DType dtype) {
@@ -59,7 +55,7 @@ void vit_b16_mean_of_tokens(benchmark::State& state, DType dtype) {
   Stream stream(Device::cpu());
   for (auto _ : state)
     kernels::reduce_forward(stream, dtype, x.data(), dtype, y.data(), kernels::Reduction::mean, {16, 197, 768});
-  report(state, x.bytes() + y.bytes());
+  bench::report_bytes(state, static_cast<double>(x.bytes() + y.bytes()));
 }
 
 void vit_b16_resample_positions(benchmark::State& state) {
@@ -68,7 +64,7 @@ void vit_b16_resample_positions(benchmark::State& state) {
   for (auto _ : state)
     kernels::interpolate_forward(stream, DType::f32, x.data(), y.data(), kernels::Interpolation::bicubic,
                                  kernels::Antialias::on, {1, 14, 14, 768, 24, 24});
-  report(state, x.bytes() + y.bytes());
+  bench::report_bytes(state, static_cast<double>(x.bytes() + y.bytes()));
 }
 
 BENCHMARK(resnet50_weight_to_ohwi)->UseRealTime();

@@ -1,6 +1,7 @@
 // One optimizer step over the 86.6 million parameters of ViT-B/16 and the 0.3 million of LoRA (r = 8 on q and v).
 #include <benchmark/benchmark.h>
 
+#include "vtl/bench/harness/machine.h"
 #include "vtl/core/tensor.h"
 #include "vtl/kernels/adamw/adamw.h"
 #include "vtl/kernels/grad_norm/grad_norm.h"
@@ -30,31 +31,26 @@ struct Parameters {
   StepState state;
 };
 
-void report(benchmark::State& state, int64_t count, int bytes_each) {
-  const double bytes = static_cast<double>(count) * bytes_each;
-  state.counters["GB/s"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-}
-
 void adamw(benchmark::State& state, int64_t count) {
   const Parameters p(count);
   Stream stream(Device::cpu());
   for (auto _ : state)
     kernels::adamw(stream, p.master.f32(), p.gradient.f32(), p.m.f32(), p.v.f32(), p.view(), &p.state, {});
-  report(state, p.count, 30);
+  bench::report_bytes(state, static_cast<double>(p.count) * 30);
 }
 
 void sgd(benchmark::State& state, int64_t count) {
   const Parameters p(count);
   Stream stream(Device::cpu());
   for (auto _ : state) kernels::sgd(stream, p.master.f32(), p.gradient.f32(), p.m.f32(), p.view(), &p.state, 0.9f);
-  report(state, p.count, 22);
+  bench::report_bytes(state, static_cast<double>(p.count) * 22);
 }
 
 void grad_norm(benchmark::State& state, int64_t count) {
   Parameters p(count);
   Stream stream(Device::cpu());
   for (auto _ : state) kernels::grad_norm(stream, p.gradient.f32(), p.count, 1.0f, &p.state);
-  report(state, p.count, 4);
+  bench::report_bytes(state, static_cast<double>(p.count) * 4);
 }
 
 BENCHMARK_CAPTURE(adamw, vit_b16, kVitB)->UseRealTime();

@@ -3,6 +3,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include "vtl/bench/harness/machine.h"
 #include "vtl/core/tensor.h"
 
 namespace {
@@ -11,18 +12,13 @@ using namespace vtl;
 
 Tensor zeros(const Shape& shape, DType dtype) { return Tensor::zeros(shape, dtype, Device::cpu()); }
 
-void report(benchmark::State& state, size_t bytes) {
-  state.counters["GB/s"] =
-      benchmark::Counter(static_cast<double>(bytes) * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-}
-
 void resnet50_stem_max(benchmark::State& state, DType dtype) {
   const kernels::Pool2dDims d{16, 112, 112, 64, 56, 56, 3, 3, 2, 2, 1, 1, 1, 1};
   const Tensor x = zeros({16, 112, 112, 64}, dtype), y = zeros({16, 56, 56, 64}, dtype),
                argmax = zeros(y.shape(), DType::u8);
   Stream stream(Device::cpu());
   for (auto _ : state) kernels::max_pool2d_forward(stream, dtype, x.data(), y.data(), argmax.data_as<uint8_t>(), d);
-  report(state, x.bytes() + y.bytes() + argmax.bytes());
+  bench::report_bytes(state, static_cast<double>(x.bytes() + y.bytes() + argmax.bytes()));
 }
 
 void resnet50_stem_max_backward(benchmark::State& state, DType dtype) {
@@ -32,14 +28,14 @@ void resnet50_stem_max_backward(benchmark::State& state, DType dtype) {
   Stream stream(Device::cpu());
   for (auto _ : state)
     kernels::max_pool2d_backward(stream, dtype, dy.data(), argmax.data_as<uint8_t>(), {dx.data(), nullptr}, d);
-  report(state, dx.bytes() + dy.bytes() + argmax.bytes());
+  bench::report_bytes(state, static_cast<double>(dx.bytes() + dy.bytes() + argmax.bytes()));
 }
 
 void resnet50_global_average(benchmark::State& state, DType dtype) {
   const Tensor x = zeros({16, 7, 7, 2048}, dtype), y = zeros({16, 2048}, dtype);
   Stream stream(Device::cpu());
   for (auto _ : state) kernels::adaptive_average_pool2d_forward(stream, dtype, x.data(), y.data(), {16, 7, 7, 2048});
-  report(state, x.bytes() + y.bytes());
+  bench::report_bytes(state, static_cast<double>(x.bytes() + y.bytes()));
 }
 
 void resnet50_global_average_backward(benchmark::State& state, DType dtype) {
@@ -47,7 +43,7 @@ void resnet50_global_average_backward(benchmark::State& state, DType dtype) {
   Stream stream(Device::cpu());
   for (auto _ : state)
     kernels::adaptive_average_pool2d_backward(stream, dtype, dy.data(), {dx.data(), nullptr}, {16, 7, 7, 2048});
-  report(state, dx.bytes() + dy.bytes());
+  bench::report_bytes(state, static_cast<double>(dx.bytes() + dy.bytes()));
 }
 
 BENCHMARK_CAPTURE(resnet50_stem_max, f32, DType::f32)->UseRealTime();

@@ -346,19 +346,6 @@ Misfits compare(const std::vector<Entry>& entries, const Names& names, const Inv
 
 // ---- reading ---------------------------------------------------------------------------------------------------------
 
-Tensor read_counter(const PretrainedSource& source, const Origin& origin) {
-  const io::TensorInfo& info = origin.parts[0];
-  int64_t value = 0;
-  if (info.dtype == io::FileDType::i64) {
-    source.file().read_raw(info, std::as_writable_bytes(std::span(&value, 1)));
-  } else {
-    int32_t narrow = 0;
-    source.file().read_raw(info, std::as_writable_bytes(std::span(&narrow, 1)));
-    value = narrow;
-  }
-  return Tensor::from(std::span<const int64_t>(&value, 1), {});
-}
-
 void check_variance(const Tensor& values, const std::string& name, const std::string& source) {
   for (int64_t i = 0; i < values.numel(); ++i)
     if (!(values.f32()[i] >= 0) || !std::isfinite(values.f32()[i]))
@@ -383,7 +370,7 @@ void read_values(const Model& model, const std::vector<Entry>& entries, const Na
     }
     loaded.report.loaded.push_back(entry.name);
     if (entry.buffer_dtype == DType::i64) {
-      *entry.buffer = read_counter(source, *origin).to(model.device);
+      *entry.buffer = source.read_counter(*origin).to(model.device);
     } else if (entry.buffer) {
       const Tensor values = source.read(*origin);
       if (entry.name.ends_with(".running_var")) check_variance(values, entry.name, source.file().path().string());
@@ -424,17 +411,10 @@ io::TensorToWrite written(const Entry& entry, DType dtype, std::function<Tensor(
           }};
 }
 
-bool same_values(const Tensor& buffer, const PretrainedSource& source, const Origin& origin) {
-  const Tensor host = to_host(buffer);
-  const Tensor file = host.dtype() == DType::i64 ? read_counter(source, origin) : source.read(origin);
-  return std::equal(static_cast<const std::byte*>(host.data()), static_cast<const std::byte*>(host.data()) + host.bytes(),
-                    static_cast<const std::byte*>(file.data()));
-}
-
 io::TensorToWrite to_write(const LoadedModel& loaded, const Entry& entry) {
   const Origin* origin = loaded.source ? loaded.source->find(entry.name) : nullptr;
   if (entry.buffer) {
-    if (origin && same_values(*entry.buffer, *loaded.source, *origin)) return copied(entry, *loaded.source, *origin);
+    if (origin && loaded.source->holds(entry.name, *entry.buffer)) return copied(entry, *loaded.source, *origin);
     return written(entry, entry.buffer_dtype, [&entry] { return *entry.buffer; });
   }
   const bool from_file = origin && origin->one_dtype() && same_shape(entry.shape, origin->shape());

@@ -1,6 +1,7 @@
 #include "vtl/models/pretrained_source.h"
 
 #include <algorithm>
+#include <cstring>
 #include <span>
 
 #include "vtl/core/context.h"
@@ -69,6 +70,27 @@ Tensor PretrainedSource::read(const Origin& origin) const {
 
 Tensor PretrainedSource::read(const Origin& origin, layers::FileLayout layout) const {
   return to_kernel_layout(read(origin), layout);
+}
+
+Tensor PretrainedSource::read_counter(const Origin& origin) const {
+  const io::TensorInfo& info = origin.parts[0];
+  int64_t value = 0;
+  if (info.dtype == io::FileDType::i64) {
+    file_.read_raw(info, std::as_writable_bytes(std::span(&value, 1)));
+  } else {
+    int32_t narrow = 0;
+    file_.read_raw(info, std::as_writable_bytes(std::span(&narrow, 1)));
+    value = narrow;
+  }
+  return Tensor::from(std::span<const int64_t>(&value, 1), {});
+}
+
+bool PretrainedSource::holds(const std::string& name, const Tensor& buffer) const {
+  const Origin* origin = find(name);
+  if (!origin) return false;
+  const Tensor host = buffer.to(Device::cpu());
+  const Tensor file = host.dtype() == DType::i64 ? read_counter(*origin) : read(*origin);
+  return file.shape() == host.shape() && std::memcmp(file.data(), host.data(), host.bytes()) == 0;
 }
 
 std::string PretrainedSource::sha256() const {

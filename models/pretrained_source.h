@@ -37,13 +37,15 @@ class PretrainedSource {
   const io::WeightFile& file() const { return file_; }
   // Null when the file has no such tensor.
   const Origin* find(const std::string& name) const;
-  // Forgets where `name` came from: its values are no longer those of the file.
-  void forget(const std::string& name) { origins_.erase(name); }
+  // Whether the file has a buffer (f32 or i64) of this name with these very values.
+  bool holds(const std::string& name, const Tensor& buffer) const;
 
   // f32, on the host, in the file's layout.
   Tensor read(const Origin& origin) const;
   // f32, on the host, in the kernels' layout.
   Tensor read(const Origin& origin, layers::FileLayout layout) const;
+  // i64, one element, from any integer type.
+  Tensor read_counter(const Origin& origin) const;
 
   std::string sha256() const;
 

@@ -14,21 +14,30 @@ using namespace vtl;
 using namespace vtl::test;
 using kernels::Activation;
 
-constexpr Activation kKinds[] = {Activation::none,     Activation::relu,      Activation::relu6,      Activation::silu,
-                                 Activation::gelu_erf, Activation::gelu_tanh, Activation::gelu_quick, Activation::sigmoid};
+constexpr Activation kKinds[] = {Activation::none,       Activation::relu,     Activation::relu6,
+                                 Activation::silu,       Activation::gelu_erf, Activation::gelu_tanh,
+                                 Activation::gelu_quick, Activation::sigmoid};
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 double define(Activation kind, double x) {
   switch (kind) {
-    case Activation::none: return x;
-    case Activation::relu: return std::max(x, 0.0);
-    case Activation::relu6: return std::min(std::max(x, 0.0), 6.0);
-    case Activation::silu: return x * sigmoid(x);
-    case Activation::gelu_erf: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case Activation::gelu_quick: return x * sigmoid(1.702 * x);
-    case Activation::sigmoid: return sigmoid(x);
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::relu6:
+      return std::min(std::max(x, 0.0), 6.0);
+    case Activation::silu:
+      return x * sigmoid(x);
+    case Activation::gelu_erf:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_quick:
+      return x * sigmoid(1.702 * x);
+    case Activation::sigmoid:
+      return sigmoid(x);
   }
   return 0;
 }
@@ -71,7 +80,8 @@ TEST_CASE("a bias is added before the activation and gets the column sums") {
     for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 1}, {0, 3}, {5, 33}, {131, 40}}) {
       OpCase op;
       op.name = "biased activation " + std::to_string(static_cast<int>(kind)) + " " + to_string(Shape{rows, cols});
-      op.inputs = {{"x", {rows, cols}, vtl::test::Kind::activation, -3, 8}, {"bias", {cols}, vtl::test::Kind::parameter}};
+      op.inputs = {{"x", {rows, cols}, vtl::test::Kind::activation, -3, 8},
+                   {"bias", {cols}, vtl::test::Kind::parameter}};
       op.define = [=, cols = cols](const auto& in) {
         Values y = in[0];
         for (size_t i = 0; i < y.size(); ++i) y[i] = define(kind, y[i] + in[1][i % static_cast<size_t>(cols)]);

@@ -27,7 +27,9 @@ constexpr double kHidden = -std::numeric_limits<double>::infinity();
 template <class Bias>
 Values define(const Values& q, const Values& k, const Values& v, const AttentionDims& d, Bias bias) {
   Values out(static_cast<size_t>(d.batch * d.q_len * d.heads * d.head_dim));
-  const auto row = [&](int64_t b, int64_t h, int64_t t, int64_t len) { return ((b * len + t) * d.heads + h) * d.head_dim; };
+  const auto row = [&](int64_t b, int64_t h, int64_t t, int64_t len) {
+    return ((b * len + t) * d.heads + h) * d.head_dim;
+  };
   Values p(static_cast<size_t>(d.k_len));
   for (int64_t b = 0; b < d.batch; ++b)
     for (int64_t h = 0; h < d.heads; ++h)
@@ -35,37 +37,37 @@ Values define(const Values& q, const Values& k, const Values& v, const Attention
         double max = kHidden, sum = 0;
         for (int64_t j = 0; j < d.k_len; ++j) {
           double s = 0;
-          for (int64_t e = 0; e < d.head_dim; ++e)
-            s += q[row(b, h, i, d.q_len) + e] * k[row(b, h, j, d.k_len) + e];
+          for (int64_t e = 0; e < d.head_dim; ++e) s += q[row(b, h, i, d.q_len) + e] * k[row(b, h, j, d.k_len) + e];
           p[j] = s * d.scale + bias(b, h, i, j);
           max = std::max(max, p[j]);
         }
         if (max == kHidden) continue;
         for (auto& x : p) sum += x = std::exp(x - max);
         for (int64_t j = 0; j < d.k_len; ++j)
-          for (int64_t e = 0; e < d.head_dim; ++e) out[row(b, h, i, d.q_len) + e] += p[j] / sum * v[row(b, h, j, d.k_len) + e];
+          for (int64_t e = 0; e < d.head_dim; ++e)
+            out[row(b, h, i, d.q_len) + e] += p[j] / sum * v[row(b, h, j, d.k_len) + e];
       }
   return out;
 }
 
 // Attention of token-major q, k, v with every argument of the kernel; `lengths` and `bias` may be undefined.
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, MaskKind kind, const Tensor& lengths, const Tensor& bias,
-                 AttentionBias strides, const AttentionDims& d) {
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, MaskKind kind, const Tensor& lengths,
+                 const Tensor& bias, AttentionBias strides, const AttentionDims& d) {
   const HeadStrides q_strides = HeadStrides::token_major(d.q_len, d.heads, d.head_dim);
   const HeadStrides k_strides = HeadStrides::token_major(d.k_len, d.heads, d.head_dim);
   const AttentionMask mask{kind, static_cast<const int32_t*>(lengths.data())};
   strides.data = static_cast<const float*>(bias.data());
   Tensor out = empty_like(q);
   const Tensor lse = Tensor::empty({d.batch, d.heads, d.q_len}, DType::f32, q.device());
-  kernels::attention_forward(stream(), q.dtype(), {q.data(), q_strides}, {k.data(), k_strides}, {v.data(), k_strides}, mask,
-                             strides, out.data(), q_strides, lse.f32(), d);
+  kernels::attention_forward(stream(), q.dtype(), {q.data(), q_strides}, {k.data(), k_strides}, {v.data(), k_strides},
+                             mask, strides, out.data(), q_strides, lse.f32(), d);
   record("attention", {&out}, {&q, &k, &v, &bias},
          [=, q = q.value(), k = k.value(), v = v.value(), out = out.value(), bias = bias.value()](Grads& g) {
            const Tensor dout = g.out();
            const Dest dq = g.dest(0), dk = g.dest(1), dv = g.dest(2), dbias = g.dest(3);
            kernels::attention_backward(stream(), q.dtype(), {dout.data(), q_strides}, {q.data(), q_strides},
-                                       {k.data(), k_strides}, {v.data(), k_strides}, {out.data(), q_strides}, lse.f32(), mask,
-                                       strides, {dq, q_strides}, {dk, k_strides}, {dv, k_strides}, dbias, d);
+                                       {k.data(), k_strides}, {v.data(), k_strides}, {out.data(), q_strides}, lse.f32(),
+                                       mask, strides, {dq, q_strides}, {dk, k_strides}, {dv, k_strides}, dbias, d);
          });
   return out;
 }
@@ -93,8 +95,8 @@ AttentionDims dims_of(int64_t batch, int64_t heads, int64_t q_len, int64_t k_len
 }  // namespace
 
 TEST_CASE("attention of queries on keys of another length follows its definition") {
-  for (const AttentionDims& d : {dims_of(1, 1, 1, 1, 1), dims_of(2, 2, 3, 5, 4), dims_of(1, 2, 7, 2, 33), dims_of(2, 1, 1, 31, 8),
-                                 dims_of(1, 1, 50, 17, 6), dims_of(1, 2, 33, 300, 20)}) {
+  for (const AttentionDims& d : {dims_of(1, 1, 1, 1, 1), dims_of(2, 2, 3, 5, 4), dims_of(1, 2, 7, 2, 33),
+                                 dims_of(2, 1, 1, 31, 8), dims_of(1, 1, 50, 17, 6), dims_of(1, 2, 33, 300, 20)}) {
     OpCase op = base_case("attention", d);
     op.define = [=](const auto& in) { return define(in[0], in[1], in[2], d, [](auto...) { return 0.0; }); };
     op.run = [=](const auto& in) { return attention(in[0], in[1], in[2], MaskKind::none, {}, {}, {}, d); };
@@ -103,7 +105,8 @@ TEST_CASE("attention of queries on keys of another length follows its definition
 }
 
 TEST_CASE("a causal mask hides later keys") {
-  for (const AttentionDims& d : {dims_of(1, 2, 5, 5, 8), dims_of(1, 1, 60, 60, 4), dims_of(1, 1, 9, 4, 4), dims_of(1, 1, 4, 9, 4)}) {
+  for (const AttentionDims& d :
+       {dims_of(1, 2, 5, 5, 8), dims_of(1, 1, 60, 60, 4), dims_of(1, 1, 9, 4, 4), dims_of(1, 1, 4, 9, 4)}) {
     OpCase op = base_case("causal attention", d);
     op.define = [=](const auto& in) {
       return define(in[0], in[1], in[2], d, [](auto, auto, auto i, auto j) { return j <= i ? 0.0 : kHidden; });
@@ -134,8 +137,8 @@ TEST_CASE("a bias is added to the scores, shared as its strides say, and gets th
   };
   const AttentionDims d = dims_of(4, 3, 3, 5, 2);
   for (const Sharing& s : {Sharing{"every head its own bias", 4, 3, 3}, Sharing{"bias shared by samples", 1, 3, 3},
-                           Sharing{"bias shared by heads", 4, 1, 3}, Sharing{"two windows", 2, 3, 3}, Sharing{"one bias", 1, 1, 3},
-                           Sharing{"bias shared by queries", 1, 3, 1}}) {
+                           Sharing{"bias shared by heads", 4, 1, 3}, Sharing{"two windows", 2, 3, 3},
+                           Sharing{"one bias", 1, 1, 3}, Sharing{"bias shared by queries", 1, 3, 1}}) {
     OpCase op = base_case(s.name, d);
     op.inputs.push_back({"bias", {s.batches, s.heads, s.queries, d.k_len}, vtl::test::Kind::parameter, -2, 2});
     const int64_t query = s.queries == 1 ? 0 : d.k_len, head = s.heads == 1 ? 0 : s.queries * d.k_len;
@@ -171,7 +174,8 @@ TEST_CASE("a bias of minus infinity hides a key, and a row of them gives zeros")
 }
 
 TEST_CASE("self_attention on packed qkv follows the definition") {
-  for (const auto& [tokens, heads, head_dim] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 3}, {5, 2, 8}, {197, 2, 64}}) {
+  for (const auto& [tokens, heads, head_dim] :
+       {std::tuple<int64_t, int64_t, int64_t>{1, 1, 3}, {5, 2, 8}, {197, 2, 64}}) {
     const AttentionDims d = dims_of(1, heads, tokens, tokens, head_dim);
     const int64_t width = heads * head_dim;
     OpCase op;

@@ -20,7 +20,8 @@ using namespace vtl::test;
 // Number `index` of a layer in one micro-batch, as the contract states it.
 float number(RandomStream what, uint32_t layer, const StepState& s, uint64_t index) {
   const uint64_t counter = random_counter(what, layer);
-  const Philox4 words = philox(counter, static_cast<uint64_t>(s.step) << 32 | static_cast<uint64_t>(s.micro_batch), s.seed);
+  const Philox4 words =
+      philox(counter, static_cast<uint64_t>(s.step) << 32 | static_cast<uint64_t>(s.micro_batch), s.seed);
   return uniform(philox(counter, index / 4, static_cast<uint64_t>(words.v[1]) << 32 | words.v[0]).v[index % 4]);
 }
 
@@ -44,7 +45,8 @@ TEST_CASE("dropout zeroes the elements that its numbers say and scales the other
     op.inputs = {{"x", {count}}};
     op.define = [=](const auto& in) {
       Values y = in[0];
-      for (size_t i = 0; i < y.size(); ++i) y[i] = number(RandomStream::dropout, 5, state, i) >= 0.3f ? y[i] / (1 - 0.3) : 0;
+      for (size_t i = 0; i < y.size(); ++i)
+        y[i] = number(RandomStream::dropout, 5, state, i) >= 0.3f ? y[i] / (1 - 0.3) : 0;
       return y;
     };
     op.run = [](const auto& in) { return layers::dropout(in[0], {0.3f, 5}); };
@@ -63,7 +65,8 @@ TEST_CASE("drop_path keeps or drops whole samples and adds the residual") {
     op.define = [=, count = count](const auto& in) {
       Values y = in[1];
       for (size_t i = 0; i < y.size(); ++i)
-        if (number(RandomStream::drop_path, 9, state, i / static_cast<size_t>(count)) >= 0.4f) y[i] += in[0][i] / (1 - 0.4);
+        if (number(RandomStream::drop_path, 9, state, i / static_cast<size_t>(count)) >= 0.4f)
+          y[i] += in[0][i] / (1 - 0.4);
       return y;
     };
     op.run = [](const auto& in) { return layers::drop_path(in[0], {0.4f, 9}, in[1]); };
@@ -86,7 +89,8 @@ TEST_CASE("masks are fixed by seed, step, micro-batch, layer and global index, a
   }
   StepState seed = s, step = s, micro = s;
   ++seed.seed, ++step.step, ++micro.micro_batch;
-  for (const auto& other : {mask(seed, 1, 0, 1000), mask(step, 1, 0, 1000), mask(micro, 1, 0, 1000), mask(s, 2, 0, 1000)}) {
+  for (const auto& other :
+       {mask(seed, 1, 0, 1000), mask(step, 1, 0, 1000), mask(micro, 1, 0, 1000), mask(s, 2, 0, 1000)}) {
     int64_t same = 0;
     for (size_t i = 0; i < 1000; ++i) same += whole[i] == other[i];
     CHECK(std::abs(static_cast<double>(same) - 500) < 5 * std::sqrt(250.0));  // five standard deviations of a fair coin
@@ -108,9 +112,11 @@ TEST_CASE("dropout and drop_path do nothing outside training") {
   const Tensor x = to_tensor(random_values("x", 12), {3, 4}, DType::f32);
   CHECK(layers::dropout(x, {0.5f, 1}).same_storage(x));
   CHECK(layers::drop_path(x, {0.5f, 1}, {}).same_storage(x));
-  CHECK(to_values(layers::drop_path(x, {0.5f, 1}, x)) == to_values(to_tensor([&] {
-          Values twice = to_values(x);
-          for (auto& v : twice) v *= 2;
-          return twice;
-        }(), {3, 4}, DType::f32)));
+  CHECK(to_values(layers::drop_path(x, {0.5f, 1}, x)) == to_values(to_tensor(
+                                                             [&] {
+                                                               Values twice = to_values(x);
+                                                               for (auto& v : twice) v *= 2;
+                                                               return twice;
+                                                             }(),
+                                                             {3, 4}, DType::f32)));
 }

@@ -92,14 +92,16 @@ TEST_CASE("layer_scale multiplies channels and adds the residual") {
 }
 
 TEST_CASE("gate multiplies each channel of each sample") {
-  for (const auto& [batch, side, channels] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1}, {2, 3, 31}, {3, 2, 33}, {2, 7, 600}}) {
+  for (const auto& [batch, side, channels] :
+       {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1}, {2, 3, 31}, {3, 2, 33}, {2, 7, 600}}) {
     OpCase op;
     op.name = concat("gate ", batch, "x", side, "x", channels);
     op.inputs = {{"x", {batch, side, side, channels}}, {"gate", {batch, channels}, Kind::activation, 0, 1}};
     const int64_t image = side * side * channels;
     op.define = [=, channels = channels](const auto& in) {
       Values y = in[0];
-      for (int64_t i = 0; i < static_cast<int64_t>(y.size()); ++i) y[at(i)] *= in[1][at(i / image * channels + i % channels)];
+      for (int64_t i = 0; i < static_cast<int64_t>(y.size()); ++i)
+        y[at(i)] *= in[1][at(i / image * channels + i % channels)];
       return y;
     };
     op.run = [](const auto& in) { return layers::gate(in[0], in[1]); };

@@ -73,7 +73,8 @@ OpCase loss_case(const Options& o, int64_t rows, int64_t classes) {
 
 TEST_CASE("the mean cross entropy and its gradient follow their definitions") {
   for (const Options& o : kOptions)
-    for (const auto& [rows, classes] : {std::pair<int64_t, int64_t>{1, 1}, {3, 2}, {5, 31}, {2, 33}, {37, 10}, {4, 1000}})
+    for (const auto& [rows, classes] :
+         {std::pair<int64_t, int64_t>{1, 1}, {3, 2}, {5, 31}, {2, 33}, {37, 10}, {4, 1000}})
       examine(loss_case(o, rows, classes));
 }
 
@@ -94,7 +95,8 @@ TEST_CASE("row losses and their gradient follow their definitions") {
       kernels::softmax_xent_forward(stream(), x.dtype(), x.data(), target, loss.f32(), nullptr, lse.f32(), dims);
       record("row_loss", {&loss}, {&x}, [=, x = x.value()](Grads& g) {
         const Tensor dloss = g.out();
-        kernels::softmax_xent_backward(stream(), x.dtype(), x.data(), target, lse.f32(), dloss.f32(), nullptr, g.dest(0), dims);
+        kernels::softmax_xent_backward(stream(), x.dtype(), x.data(), target, lse.f32(), dloss.f32(), nullptr,
+                                       g.dest(0), dims);
         (void)targets, (void)weights;  // keep what `target` points to
       });
       return loss;

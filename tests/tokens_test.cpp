@@ -23,7 +23,8 @@ OpCase insert_case(const Grid& s) {
     op.inputs.push_back({concat("prefix", op.inputs.size()), {1, n, s.dim}, Kind::parameter});
     prefix += n;
   }
-  op.name = concat("insert_tokens ", s.batch, "x", s.patches, "x", s.dim, " positions ", s.positions, " prefix ", prefix);
+  op.name =
+      concat("insert_tokens ", s.batch, "x", s.patches, "x", s.dim, " positions ", s.positions, " prefix ", prefix);
   op.define = [=](const auto& in) {
     Values rows;  // the prefix tokens, one after the other
     for (size_t i = 2; i < in.size(); ++i) rows.insert(rows.end(), in[i].begin(), in[i].end());
@@ -40,7 +41,8 @@ OpCase insert_case(const Grid& s) {
     return y;
   };
   op.run = [=](const auto& in) {
-    return layers::insert_tokens(in[0], std::span<const Tensor>(in.data() + 2, in.size() - 2), s.positions ? in[1] : Tensor());
+    return layers::insert_tokens(in[0], std::span<const Tensor>(in.data() + 2, in.size() - 2),
+                                 s.positions ? in[1] : Tensor());
   };
   if (!s.positions) op.inputs[1].kind = Kind::constant;
   op.gradient_terms = static_cast<double>(s.batch) + 1;
@@ -50,8 +52,9 @@ OpCase insert_case(const Grid& s) {
 }  // namespace
 
 TEST_CASE("insert_tokens puts prefix tokens in front and adds the position embedding to the last tokens") {
-  for (const Grid& s : {Grid{1, 1, 1, 2, {1}}, Grid{3, 3, 31, 4, {1}}, Grid{2, 2, 33, 2, {1, 1, 2}}, Grid{5, 3, 8, 5, {1, 1}},
-                        Grid{2, 3, 5, 3, {}}, Grid{2, 3, 5, 0, {1, 2}}, Grid{0, 3, 5, 4, {1}}, Grid{2, 49, 96, 50, {1}}})
+  for (const Grid& s :
+       {Grid{1, 1, 1, 2, {1}}, Grid{3, 3, 31, 4, {1}}, Grid{2, 2, 33, 2, {1, 1, 2}}, Grid{5, 3, 8, 5, {1, 1}},
+        Grid{2, 3, 5, 3, {}}, Grid{2, 3, 5, 0, {1, 2}}, Grid{0, 3, 5, 4, {1}}, Grid{2, 49, 96, 50, {1}}})
     examine(insert_case(s));
 }
 
@@ -59,7 +62,8 @@ TEST_CASE("pool_tokens averages a range of tokens") {
   struct Range {
     int64_t batch, tokens, dim, begin, end;
   };
-  for (const Range& s : {Range{1, 1, 1, 0, 1}, Range{3, 5, 31, 0, 1}, Range{2, 5, 33, 0, 2}, Range{4, 7, 300, 1, 7}, Range{0, 2, 3, 0, 1}}) {
+  for (const Range& s : {Range{1, 1, 1, 0, 1}, Range{3, 5, 31, 0, 1}, Range{2, 5, 33, 0, 2}, Range{4, 7, 300, 1, 7},
+                         Range{0, 2, 3, 0, 1}}) {
     OpCase op;
     op.name = concat("pool_tokens ", s.batch, "x", s.tokens, "x", s.dim, " [", s.begin, ", ", s.end, ")");
     op.inputs = {{"x", {s.batch, s.tokens, s.dim}}};

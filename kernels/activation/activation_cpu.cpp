@@ -2,17 +2,19 @@
 #include "vtl/kernels/cpu/activation_gradient.h"
 #include "vtl/kernels/cpu/columns.h"
 
+// This file has a copy for __AVX512BF16__, where vec.h narrows to bf16 in one instruction.
+
 namespace vtl::kernels::VTL_CPU {
 namespace {
 
 template <class T, Activation K>
 void forward(Stream& stream, const T* x, const float* bias, T* y, ActivationDims d) {
   if (!bias) {
-    parallel_lanes(d.rows * d.cols,
-                   [&](int64_t i, auto lanes) { store_n(y + i, activate(K, load_n(x + i, lanes)), lanes); });
+    parallel_lanes(d.rows * d.cols, [&](int64_t i, auto lanes)
+                                        VTL_INLINE_BODY { store_n(y + i, activate(K, load_n(x + i, lanes)), lanes); });
     return;
   }
-  rows_with_column_sum(stream, d.rows, d.cols, Dest{}, [&](int64_t r, int64_t c, auto lanes) {
+  rows_with_column_sum(stream, d.rows, d.cols, Dest{}, [&](int64_t r, int64_t c, auto lanes) VTL_INLINE_BODY {
     const int64_t at = r * d.cols + c;
     const vfloat value = activate(K, load_n(x + at, lanes) + load_n(bias + c, lanes));
     store_n(y + at, value, lanes);
@@ -26,7 +28,7 @@ void backward(Stream& stream, const T* dy, const T* x, const float* bias, const 
   auto* out = static_cast<T*>(dx.out);
   const auto* addend = static_cast<const T*>(dx.addend);
   // The gradient at element `at`, whose column has `shift` added to x.
-  const auto gradient = [&](int64_t at, vfloat shift, auto lanes) {
+  const auto gradient = [&](int64_t at, vfloat shift, auto lanes) VTL_INLINE_BODY {
     const vfloat g = load_n(dy + at, lanes);
     const vfloat value = y ? activate_backward_from_output<K>(g, load_n(y + at, lanes))
                            : activate_backward<K>(g, load_n(x + at, lanes) + shift);
@@ -34,10 +36,10 @@ void backward(Stream& stream, const T* dy, const T* x, const float* bias, const 
     return value;
   };
   if (!bias && !dbias.wanted()) {
-    parallel_lanes(d.rows * d.cols, [&](int64_t i, auto lanes) { gradient(i, vfloat{}, lanes); });
+    parallel_lanes(d.rows * d.cols, [&](int64_t i, auto lanes) VTL_INLINE_BODY { gradient(i, vfloat{}, lanes); });
     return;
   }
-  rows_with_column_sum(stream, d.rows, d.cols, dbias, [&](int64_t r, int64_t c, auto lanes) {
+  rows_with_column_sum(stream, d.rows, d.cols, dbias, [&](int64_t r, int64_t c, auto lanes) VTL_INLINE_BODY {
     return gradient(r * d.cols + c, bias ? load_n(bias + c, lanes) : vfloat{}, lanes);
   });
 }
@@ -47,9 +49,8 @@ void backward(Stream& stream, const T* dy, const T* x, const float* bias, const 
 void activation_forward(Stream& stream, DType dtype, Activation kind, const void* x, const float* bias, void* y,
                         ActivationDims dims) {
   visit_float(dtype, [&]<class T>() {
-    visit_activation(kind, [&]<Activation K>() {
-      forward<T, K>(stream, static_cast<const T*>(x), bias, static_cast<T*>(y), dims);
-    });
+    visit_activation(
+        kind, [&]<Activation K>() { forward<T, K>(stream, static_cast<const T*>(x), bias, static_cast<T*>(y), dims); });
   });
 }
 
@@ -58,8 +59,8 @@ void activation_backward(Stream& stream, DType dtype, Activation kind, const voi
   if (!dx.wanted() && !dbias.wanted()) return;
   visit_float(dtype, [&]<class T>() {
     visit_activation(kind, [&]<Activation K>() {
-      backward<T, K>(stream, static_cast<const T*>(dy), static_cast<const T*>(x), bias, static_cast<const T*>(y), dx, dbias,
-                     dims);
+      backward<T, K>(stream, static_cast<const T*>(dy), static_cast<const T*>(x), bias, static_cast<const T*>(y), dx,
+                     dbias, dims);
     });
   });
 }

@@ -1,10 +1,13 @@
 // One task is one (batch, head): its keys and values are packed into scratch once, then blocks of queries pass through
 //   S = Q K^T, P = softmax(S), out = P V
-// with a block of S in the cache. Products run on register tiles of kTileRows x kTileVectors vectors; their right operand
-// always has its vectors along the columns, so K is packed transposed for Q K^T, and V for dout V^T in backward.
+// with a block of S in the cache. Products run on register tiles of kTileRows x kTileVectors vectors; their right
+// operand always has its vectors along the columns, so K is packed transposed for Q K^T, and V for dout V^T in
+// backward.
 #include "vtl/core/parallel.h"
 #include "vtl/kernels/attention/attention.h"
 #include "vtl/kernels/cpu/vec.h"
+
+// This file has a copy for __AVX512BF16__, where vec.h narrows to bf16 in one instruction.
 
 namespace vtl::kernels::VTL_CPU {
 namespace {
@@ -21,24 +24,31 @@ VTL_INLINE int64_t round_up(int64_t value, int64_t multiple) { return (value + m
 template <int V, bool Transposed, bool Add>
 void tile(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t depth) {
   vfloat sum[kTileRows][V];
+#pragma GCC unroll 8
   for (int m = 0; m < kTileRows; ++m)
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) sum[m][v] = Add ? load(c + m * ldc + v * kLanes) : vfloat{};
   for (int64_t k = 0; k < depth; ++k) {
     vfloat right[V];
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) right[v] = load(b + k * ldb + v * kLanes);
+#pragma GCC unroll 8
     for (int m = 0; m < kTileRows; ++m) {
       const vfloat left = broadcast(Transposed ? a[k * lda + m] : a[m * lda + k]);
+#pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[m][v] += left * right[v];
     }
   }
+#pragma GCC unroll 8
   for (int m = 0; m < kTileRows; ++m)
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) store(c + m * ldc + v * kLanes, sum[m][v]);
 }
 
 // c[rows, cols] (+)= A b with rows rounded up to kTileRows and cols to kLanes: all operands have that room.
 template <bool Transposed, bool Add>
-void multiply(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows, int64_t cols,
-              int64_t depth) {
+void multiply(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc, int64_t rows,
+              int64_t cols, int64_t depth) {
   int64_t vectors = (cols + kLanes - 1) / kLanes;
   int64_t strips = (vectors + kTileVectors - 1) / kTileVectors;
   for (int64_t n = 0; strips > 0; --strips) {
@@ -80,18 +90,34 @@ VTL_INLINE void transpose(vfloat (&x)[kLanes]) {
   }
 }
 
+// Rows of one head lie a token apart, often on pages of their own, where hardware prefetching does not follow.
+constexpr int64_t kPrefetchRows = 12;
+template <class T>
+VTL_INLINE void prefetch_row(const T* row, int64_t dim) {
+  for (int64_t e = 0; e < dim; e += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + e);
+}
+template <class T>
+VTL_INLINE void prefetch_row_to_write(T* row, int64_t dim) {
+  for (int64_t e = 0; e < dim; e += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + e, 1);
+}
+
 // to[t, e] = from[t, e] * scale for `tokens` rows, then zero rows up to `room`; ld is a multiple of kLanes.
 template <class T>
-void pack_rows(const T* from, int64_t stride, float scale, int64_t tokens, int64_t room, int64_t dim, float* to, int64_t ld) {
-  for (int64_t t = 0; t < tokens; ++t)
-    for_lanes(dim, [&](int64_t e, auto lanes) { store(to + t * ld + e, load_n(from + t * stride + e, lanes) * scale); });
+void pack_rows(const T* from, int64_t stride, float scale, int64_t tokens, int64_t room, int64_t dim, float* to,
+               int64_t ld) {
+  for (int64_t t = 0; t < tokens; ++t) {
+    if (t + kPrefetchRows < tokens) prefetch_row(from + (t + kPrefetchRows) * stride, dim);
+    for_lanes(dim,
+              [&](int64_t e, auto lanes) { store(to + t * ld + e, load_n(from + t * stride + e, lanes) * scale); });
+  }
   if (room > tokens) __builtin_memset(to + tokens * ld, 0, static_cast<size_t>((room - tokens) * ld) * 4);
 }
 
 // to[e, t] = from[t, e], with zeros for t from `tokens` to the next multiple of kLanes.
 template <class T>
 void pack_columns(const T* from, int64_t stride, int64_t tokens, int64_t dim, float* to, int64_t ld) {
-  for (int64_t t = 0; t < tokens; t += kLanes)
+  for (int64_t t = 0; t < tokens; t += kLanes) {
+    for (int64_t i = t + kLanes; i < t + 2 * kLanes && i < tokens; ++i) prefetch_row(from + i * stride, dim);
     for_lanes(dim, [&](int64_t e, auto lanes) {
       vfloat block[kLanes];
       for (int i = 0; i < kLanes; ++i)
@@ -100,6 +126,7 @@ void pack_columns(const T* from, int64_t stride, int64_t tokens, int64_t dim, fl
       for (int i = 0; i < kLanes; ++i)
         if (i < lanes) store(to + (e + i) * ld + t, block[i]);
     });
+  }
 }
 
 // The lane numbers.
@@ -176,9 +203,9 @@ void gradient_row(float* s, float* dp, const float* bias, float lse, float delta
 
 // Sizes of the packed operands and of a block of queries.
 struct Plan {
-  int64_t dim;         // head_dim with whole vectors
-  int64_t keys;        // k_len with whole vectors and whole tiles
-  int64_t block;       // queries of a block, whole tiles
+  int64_t dim;    // head_dim with whole vectors
+  int64_t keys;   // k_len with whole vectors and whole tiles
+  int64_t block;  // queries of a block, whole tiles
   int64_t blocks;
 };
 
@@ -240,11 +267,11 @@ template <class T>
 void forward_head(const Forward& f, const Plan& plan, int64_t b, int64_t h, float* scratch) {
   const AttentionDims& d = f.d;
   Pieces pieces{scratch};
-  float* keys = pieces.take(plan.dim * plan.keys);           // [head_dim, k_len]
-  float* values = pieces.take(d.k_len * plan.dim);           // [k_len, head_dim]
-  float* queries = pieces.take(plan.block * plan.dim);       // [block, head_dim]
-  float* scores = pieces.take(plan.block * plan.keys);       // [block, k_len]
-  float* sums = pieces.take(plan.block * plan.dim);          // [block, head_dim]
+  float* keys = pieces.take(plan.dim * plan.keys);      // [head_dim, k_len]
+  float* values = pieces.take(d.k_len * plan.dim);      // [k_len, head_dim]
+  float* queries = pieces.take(plan.block * plan.dim);  // [block, head_dim]
+  float* scores = pieces.take(plan.block * plan.keys);  // [block, k_len]
+  float* sums = pieces.take(plan.block * plan.dim);     // [block, head_dim]
   pack_columns(head_of<T>(f.k, b, h), f.k.strides.token, d.k_len, d.head_dim, keys, plan.keys);
   pack_rows(head_of<T>(f.v, b, h), f.v.strides.token, 1.0f, d.k_len, d.k_len, d.head_dim, values, plan.dim);
   const T* q = head_of<T>(f.q, b, h);
@@ -253,17 +280,19 @@ void forward_head(const Forward& f, const Plan& plan, int64_t b, int64_t h, floa
   for (int64_t q0 = 0; q0 < d.q_len; q0 += plan.block) {
     const int64_t rows = d.q_len - q0 < plan.block ? d.q_len - q0 : plan.block;
     const int64_t seen = visible_keys(d, f.mask, b, q0 + rows - 1), width = round_up(seen, kLanes);
-    pack_rows(q + q0 * f.q.strides.token, f.q.strides.token, d.scale, rows, round_up(rows, kTileRows), d.head_dim, queries,
-              plan.dim);
+    pack_rows(q + q0 * f.q.strides.token, f.q.strides.token, d.scale, rows, round_up(rows, kTileRows), d.head_dim,
+              queries, plan.dim);
     multiply<false, false>(queries, plan.dim, keys, plan.keys, scores, plan.keys, rows, seen, d.head_dim);
     float inverse[kTileRows * 8];
     for (int64_t i = 0; i < rows; ++i) {
       const float* bias = bias_row(f.bias, b, h, q0 + i);
       float* row = scores + i * plan.keys;
       const int64_t visible = visible_keys(d, f.mask, b, q0 + i);
-      const RowSoftmax r = bias ? softmax_row<true>(row, bias, visible, width) : softmax_row<false>(row, bias, visible, width);
+      const RowSoftmax r =
+          bias ? softmax_row<true>(row, bias, visible, width) : softmax_row<false>(row, bias, visible, width);
       inverse[i] = r.sum == 0.0f ? 0.0f : 1.0f / r.sum;
-      if (f.lse) f.lse[(b * d.heads + h) * d.q_len + q0 + i] = r.sum == 0.0f ? -kInfinity : r.max + __builtin_logf(r.sum);
+      if (f.lse)
+        f.lse[(b * d.heads + h) * d.q_len + q0 + i] = r.sum == 0.0f ? -kInfinity : r.max + __builtin_logf(r.sum);
     }
     multiply<false, false>(scores, plan.keys, values, plan.dim, sums, plan.dim, rows, d.head_dim, seen);
     for (int64_t i = 0; i < rows; ++i)
@@ -296,12 +325,14 @@ void unpack(const HeadDest& to, int64_t b, int64_t h, int64_t token, const float
   const int64_t first = b * to.strides.batch + h * to.strides.head + token * to.strides.token;
   T* out = static_cast<T*>(to.dest.out) + first;
   const T* addend = to.dest.addend ? static_cast<const T*>(to.dest.addend) + first : nullptr;
-  for (int64_t t = 0; t < tokens; ++t)
+  for (int64_t t = 0; t < tokens; ++t) {
+    if (t + kPrefetchRows < tokens) prefetch_row_to_write(out + (t + kPrefetchRows) * to.strides.token, dim);
     for_lanes(dim, [&](int64_t e, auto lanes) {
       vfloat value = load(from + t * ld + e) * scale;
       if (addend) value += load_n(addend + t * to.strides.token + e, lanes);
       store_n(out + t * to.strides.token + e, value, lanes);
     });
+  }
 }
 
 // dbias[j] = (first ? addend[j] : dbias[j]) + ds[j], ds being 0 from `width` on.
@@ -319,16 +350,16 @@ void backward_head(const BackwardArgs& g, const Plan& plan, int64_t b, int64_t h
   const int64_t key_rows = round_up(d.k_len, kTileRows);
   const bool scores_learn = g.dq.dest.wanted() || g.dk.dest.wanted() || g.dbias.wanted();
   Pieces pieces{scratch};
-  float* keys_t = pieces.take(plan.dim * plan.keys);        // [head_dim, k_len]
-  float* values_t = pieces.take(plan.dim * plan.keys);      // [head_dim, k_len]
-  float* keys = pieces.take(d.k_len * plan.dim);            // [k_len, head_dim]
-  float* dkeys = pieces.take(key_rows * plan.dim);          // [k_len, head_dim]
-  float* dvalues = pieces.take(key_rows * plan.dim);        // [k_len, head_dim]
-  float* queries = pieces.take(plan.block * plan.dim);      // [block, head_dim], scaled
-  float* douts = pieces.take(plan.block * plan.dim);        // [block, head_dim]
-  float* dqueries = pieces.take(plan.block * plan.dim);     // [block, head_dim]
-  float* p = pieces.take(plan.block * plan.keys);           // [block, k_len]: S, then P
-  float* ds = pieces.take(plan.block * plan.keys);          // [block, k_len]: dP, then dS
+  float* keys_t = pieces.take(plan.dim * plan.keys);     // [head_dim, k_len]
+  float* values_t = pieces.take(plan.dim * plan.keys);   // [head_dim, k_len]
+  float* keys = pieces.take(d.k_len * plan.dim);         // [k_len, head_dim]
+  float* dkeys = pieces.take(key_rows * plan.dim);       // [k_len, head_dim]
+  float* dvalues = pieces.take(key_rows * plan.dim);     // [k_len, head_dim]
+  float* queries = pieces.take(plan.block * plan.dim);   // [block, head_dim], scaled
+  float* douts = pieces.take(plan.block * plan.dim);     // [block, head_dim]
+  float* dqueries = pieces.take(plan.block * plan.dim);  // [block, head_dim]
+  float* p = pieces.take(plan.block * plan.keys);        // [block, k_len]: S, then P
+  float* ds = pieces.take(plan.block * plan.keys);       // [block, k_len]: dP, then dS
   const T *q = head_of<T>(g.q, b, h), *k = head_of<T>(g.k, b, h), *v = head_of<T>(g.v, b, h);
   const T *dout = head_of<T>(g.dout, b, h), *out = head_of<T>(g.out, b, h);
 
@@ -345,7 +376,8 @@ void backward_head(const BackwardArgs& g, const Plan& plan, int64_t b, int64_t h
     pack_rows(q + q0 * g.q.strides.token, g.q.strides.token, d.scale, rows, room, d.head_dim, queries, plan.dim);
     pack_rows(dout + q0 * g.dout.strides.token, g.dout.strides.token, 1.0f, rows, room, d.head_dim, douts, plan.dim);
     multiply<false, false>(queries, plan.dim, keys_t, plan.keys, p, plan.keys, rows, seen, d.head_dim);
-    if (scores_learn) multiply<false, false>(douts, plan.dim, values_t, plan.keys, ds, plan.keys, rows, seen, d.head_dim);
+    if (scores_learn)
+      multiply<false, false>(douts, plan.dim, values_t, plan.keys, ds, plan.keys, rows, seen, d.head_dim);
     for (int64_t i = 0; i < rows; ++i) {
       vfloat products{};
       for_lanes(d.head_dim, [&](int64_t e, auto lanes) {

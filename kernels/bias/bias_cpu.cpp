@@ -7,7 +7,7 @@ void bias_forward(Stream& stream, DType dtype, const void* x, const float* bias,
   visit_float(dtype, [&]<class T>() {
     const auto* in = static_cast<const T*>(x);
     auto* out = static_cast<T*>(y);
-    rows_with_column_sum(stream, dims.rows, dims.cols, Dest{}, [&](int64_t r, int64_t c, auto lanes) {
+    rows_with_column_sum(stream, dims.rows, dims.cols, Dest{}, [&](int64_t r, int64_t c, auto lanes) VTL_INLINE_BODY {
       const vfloat value = load_n(in + r * dims.cols + c, lanes) + load_n(bias + c, lanes);
       store_n(out + r * dims.cols + c, value, lanes);
       return value;
@@ -19,8 +19,9 @@ void column_sum(Stream& stream, DType dtype, const void* x, Dest sum, BiasDims d
   if (!sum.wanted()) return;
   visit_float(dtype, [&]<class T>() {
     const auto* in = static_cast<const T*>(x);
-    rows_with_column_sum(stream, dims.rows, dims.cols, sum,
-                         [&](int64_t r, int64_t c, auto lanes) { return load_n(in + r * dims.cols + c, lanes); });
+    rows_with_column_sum(stream, dims.rows, dims.cols, sum, [&](int64_t r, int64_t c, auto lanes) VTL_INLINE_BODY {
+      return load_n(in + r * dims.cols + c, lanes);
+    });
   });
 }
 

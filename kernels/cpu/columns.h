@@ -8,6 +8,9 @@
 
 namespace vtl::kernels::VTL_CPU {
 
+// For lambdas that are called from several places: out of line, each vector would pay for a call.
+#define VTL_INLINE_BODY __attribute__((always_inline))
+
 // Elements of one chunk of an element-wise loop: small enough to share, large enough to hide the hand-out.
 inline constexpr int64_t kElementGrain = 32768;
 
@@ -21,7 +24,7 @@ VTL_INLINE int64_t row_grain(int64_t rows, int64_t cols) {
 template <class F>
 VTL_INLINE void parallel_lanes(int64_t count, F&& f) {
   parallel_for(count, kElementGrain, [&](int64_t begin, int64_t end) {
-    for_lanes(end - begin, [&](int64_t i, auto lanes) { f(begin + i, lanes); });
+    for_lanes(end - begin, [&](int64_t i, auto lanes) VTL_INLINE_BODY { f(begin + i, lanes); });
   });
 }
 
@@ -33,13 +36,14 @@ VTL_INLINE void sum_repeats(int64_t repeats, int64_t count, float* sums, F&& val
   for (int64_t r = 0; r < repeats;) {
     const bool first = r == 0;
     if (repeats - r >= 4) {
-      for_lanes(count, [&](int64_t i, auto lanes) {
-        const vfloat four = (value(r, i, lanes) + value(r + 1, i, lanes)) + (value(r + 2, i, lanes) + value(r + 3, i, lanes));
+      for_lanes(count, [&](int64_t i, auto lanes) VTL_INLINE_BODY {
+        const vfloat two = value(r, i, lanes) + value(r + 1, i, lanes);
+        const vfloat four = two + (value(r + 2, i, lanes) + value(r + 3, i, lanes));
         store_n(sums + i, first ? four : load_n(sums + i, lanes) + four, lanes);
       });
       r += 4;
     } else {
-      for_lanes(count, [&](int64_t i, auto lanes) {
+      for_lanes(count, [&](int64_t i, auto lanes) VTL_INLINE_BODY {
         const vfloat one = value(r, i, lanes);
         store_n(sums + i, first ? one : load_n(sums + i, lanes) + one, lanes);
       });
@@ -48,14 +52,15 @@ VTL_INLINE void sum_repeats(int64_t repeats, int64_t count, float* sums, F&& val
   }
 }
 
-// Calls value(r, c, lanes) once for each vector of [rows, cols], on all threads; what it returns is summed over rows into
-// `sum` (f32 [cols]) if that is wanted.
+// Calls value(r, c, lanes) once for each vector of [rows, cols], on all threads; what it returns is summed over rows
+// into `sum` (f32 [cols]) if that is wanted.
 template <class F>
 VTL_INLINE void rows_with_column_sum(Stream& stream, int64_t rows, int64_t cols, Dest sum, F&& value) {
   const int64_t grain = row_grain(rows, cols);
   if (!sum.wanted()) {
     parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) for_lanes(cols, [&](int64_t c, auto lanes) { value(r, c, lanes); });
+      for (int64_t r = begin; r < end; ++r)
+        for_lanes(cols, [&](int64_t c, auto lanes) VTL_INLINE_BODY { value(r, c, lanes); });
     });
     return;
   }
@@ -64,7 +69,7 @@ VTL_INLINE void rows_with_column_sum(Stream& stream, int64_t rows, int64_t cols,
   float* const partials = scratch.f32();  // [chunks, cols]
   parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
     sum_repeats(end - begin, cols, partials + begin / grain * cols,
-                [&](int64_t r, int64_t c, auto lanes) { return value(begin + r, c, lanes); });
+                [&](int64_t r, int64_t c, auto lanes) VTL_INLINE_BODY { return value(begin + r, c, lanes); });
   });
   auto* out = static_cast<float*>(sum.out);
   const auto* addend = static_cast<const float*>(sum.addend);

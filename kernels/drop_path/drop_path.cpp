@@ -12,8 +12,8 @@ void drop_path_forward(Stream& stream, DType dtype, const void* x, const void* r
   VTL_DISPATCH(drop_path_forward, stream)(stream, dtype, x, residual, y, step, dims);
 }
 
-void drop_path_backward(Stream& stream, DType dtype, const void* dy, Dest dx, const StepState* step, DropPathDims dims)
-                        {
+void drop_path_backward(Stream& stream, DType dtype, const void* dy, Dest dx, const StepState* step,
+                        DropPathDims dims) {
   VTL_DISPATCH(drop_path_backward, stream)(stream, dtype, dy, dx, step, dims);
 }
 

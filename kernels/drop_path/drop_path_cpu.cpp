@@ -2,6 +2,8 @@
 #include "vtl/kernels/cpu/philox.h"
 #include "vtl/kernels/drop_path/drop_path.h"
 
+// This file has a copy for __AVX512BF16__, where vec.h narrows to bf16 in one instruction.
+
 namespace vtl::kernels::VTL_CPU {
 namespace {
 

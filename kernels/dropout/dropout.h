@@ -12,8 +12,8 @@ namespace vtl::kernels {
 
 struct DropoutDims {
   int64_t count;
-  float p;         // probability of dropping, in [0, 1)
-  uint32_t layer;  // which dropout of the model: each has numbers of its own
+  float p;            // probability of dropping, in [0, 1)
+  uint32_t layer;     // which dropout of the model: each has numbers of its own
   int64_t first = 0;  // index of element 0 in the whole batch, where several processes share one
 };
 

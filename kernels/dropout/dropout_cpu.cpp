@@ -2,6 +2,8 @@
 #include "vtl/kernels/cpu/philox.h"
 #include "vtl/kernels/dropout/dropout.h"
 
+// This file has a copy for __AVX512BF16__, where vec.h narrows to bf16 in one instruction.
+
 namespace vtl::kernels::VTL_CPU {
 namespace {
 
@@ -31,9 +33,7 @@ void drop(const T* x, const T* addend, T* y, const StepState& state, DropoutDims
 }  // namespace
 
 void dropout_forward(Stream&, DType dtype, const void* x, void* y, const StepState* step, DropoutDims dims) {
-  visit_float(dtype, [&]<class T>() {
-    drop<T>(static_cast<const T*>(x), nullptr, static_cast<T*>(y), *step, dims);
-  });
+  visit_float(dtype, [&]<class T>() { drop<T>(static_cast<const T*>(x), nullptr, static_cast<T*>(y), *step, dims); });
 }
 
 void dropout_backward(Stream&, DType dtype, const void* dy, Dest dx, const StepState* step, DropoutDims dims) {

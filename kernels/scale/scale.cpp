@@ -24,8 +24,8 @@ void layer_scale_forward(Stream& stream, DType dtype, const void* x, const float
   VTL_DISPATCH(layer_scale_forward, stream)(stream, dtype, x, gamma, residual, y, dims);
 }
 
-void layer_scale_backward(Stream& stream, DType dtype, const void* dy, const void* x, const float* gamma, Dest dx, Dest
-                          dgamma, LayerScaleDims dims) {
+void layer_scale_backward(Stream& stream, DType dtype, const void* dy, const void* x, const float* gamma, Dest dx,
+                          Dest dgamma, LayerScaleDims dims) {
   VTL_DISPATCH(layer_scale_backward, stream)(stream, dtype, dy, x, gamma, dx, dgamma, dims);
 }
 

@@ -1,12 +1,14 @@
 #include "vtl/kernels/cpu/columns.h"
 #include "vtl/kernels/scale/scale.h"
 
+// This file has a copy for __AVX512BF16__, where vec.h narrows to bf16 in one instruction.
+
 namespace vtl::kernels::VTL_CPU {
 namespace {
 
 template <class T>
 void scale(const T* x, float alpha, const T* addend, T* y, int64_t count) {
-  parallel_lanes(count, [&](int64_t i, auto lanes) {
+  parallel_lanes(count, [&](int64_t i, auto lanes) VTL_INLINE_BODY {
     vfloat value = load_n(x + i, lanes) * alpha;
     if (addend) value += load_n(addend + i, lanes);
     store_n(y + i, value, lanes);
@@ -15,7 +17,7 @@ void scale(const T* x, float alpha, const T* addend, T* y, int64_t count) {
 
 template <class T>
 void layer_scale(Stream& stream, const T* x, const float* gamma, const T* addend, T* y, LayerScaleDims d) {
-  rows_with_column_sum(stream, d.rows, d.cols, Dest{}, [&](int64_t r, int64_t c, auto lanes) {
+  rows_with_column_sum(stream, d.rows, d.cols, Dest{}, [&](int64_t r, int64_t c, auto lanes) VTL_INLINE_BODY {
     const int64_t at = r * d.cols + c;
     vfloat value = load_n(x + at, lanes) * load_n(gamma + c, lanes);
     if (addend) value += load_n(addend + at, lanes);
@@ -29,7 +31,7 @@ void layer_scale_gradients(Stream& stream, const T* dy, const T* x, const float*
                            LayerScaleDims d) {
   auto* out = static_cast<T*>(dx.out);
   const auto* addend = static_cast<const T*>(dx.addend);
-  rows_with_column_sum(stream, d.rows, d.cols, dgamma, [&](int64_t r, int64_t c, auto lanes) {
+  rows_with_column_sum(stream, d.rows, d.cols, dgamma, [&](int64_t r, int64_t c, auto lanes) VTL_INLINE_BODY {
     const int64_t at = r * d.cols + c;
     const vfloat upstream = load_n(dy + at, lanes);
     const vfloat product = x ? upstream * load_n(x + at, lanes) : upstream;
@@ -44,13 +46,14 @@ void layer_scale_gradients(Stream& stream, const T* dy, const T* x, const float*
 
 template <class T>
 void gate(Stream& stream, const T* x, const T* gates, const T* addend, T* y, GateDims d) {
-  rows_with_column_sum(stream, d.batch * d.positions, d.channels, Dest{}, [&](int64_t r, int64_t c, auto lanes) {
-    const int64_t at = r * d.channels + c;
-    vfloat value = load_n(x + at, lanes) * load_n(gates + r / d.positions * d.channels + c, lanes);
-    if (addend) value += load_n(addend + at, lanes);
-    store_n(y + at, value, lanes);
-    return value;
-  });
+  rows_with_column_sum(stream, d.batch * d.positions, d.channels, Dest{},
+                       [&](int64_t r, int64_t c, auto lanes) VTL_INLINE_BODY {
+                         const int64_t at = r * d.channels + c;
+                         vfloat value = load_n(x + at, lanes) * load_n(gates + r / d.positions * d.channels + c, lanes);
+                         if (addend) value += load_n(addend + at, lanes);
+                         store_n(y + at, value, lanes);
+                         return value;
+                       });
 }
 
 // One task sums one piece of the channels of one sample, in pieces so that a small batch still keeps threads busy.
@@ -67,7 +70,7 @@ void gate_gradients(const T* dy, const T* x, const T* gates, Dest dx, Dest dgate
     const int64_t count = d.channels - begin < kPiece ? d.channels - begin : kPiece;
     const int64_t gate_at = b * d.channels + begin, first = b * d.positions * d.channels + begin;
     float sums[kPiece];
-    sum_repeats(d.positions, count, sums, [&](int64_t p, int64_t c, auto lanes) {
+    sum_repeats(d.positions, count, sums, [&](int64_t p, int64_t c, auto lanes) VTL_INLINE_BODY {
       const int64_t at = first + p * d.channels + c;
       const vfloat upstream = load_n(dy + at, lanes);
       const vfloat product = upstream * load_n(x + at, lanes);
@@ -78,7 +81,7 @@ void gate_gradients(const T* dy, const T* x, const T* gates, Dest dx, Dest dgate
       }
       return product;
     });
-    for_lanes(count, [&](int64_t c, auto lanes) {
+    for_lanes(count, [&](int64_t c, auto lanes) VTL_INLINE_BODY {
       vfloat value = load_n(sums + c, lanes);
       if (gate_addend) value += load_n(gate_addend + gate_at + c, lanes);
       store_n(gate_out + gate_at + c, value, lanes);
@@ -89,9 +92,7 @@ void gate_gradients(const T* dy, const T* x, const T* gates, Dest dx, Dest dgate
 }  // namespace
 
 void scale_forward(Stream&, DType dtype, const void* x, float alpha, void* y, int64_t count) {
-  visit_float(dtype, [&]<class T>() {
-    scale<T>(static_cast<const T*>(x), alpha, nullptr, static_cast<T*>(y), count);
-  });
+  visit_float(dtype, [&]<class T>() { scale<T>(static_cast<const T*>(x), alpha, nullptr, static_cast<T*>(y), count); });
 }
 
 void scale_backward(Stream&, DType dtype, const void* dy, float alpha, Dest dx, int64_t count) {
@@ -123,8 +124,8 @@ void gate_forward(Stream& stream, DType dtype, const void* x, const void* gate_v
   });
 }
 
-void gate_backward(Stream& stream, DType dtype, const void* dy, const void* x, const void* gate_values, Dest dx, Dest dgate,
-                   GateDims dims) {
+void gate_backward(Stream& stream, DType dtype, const void* dy, const void* x, const void* gate_values, Dest dx,
+                   Dest dgate, GateDims dims) {
   visit_float(dtype, [&]<class T>() {
     const auto *upstream = static_cast<const T*>(dy), *gates = static_cast<const T*>(gate_values);
     if (dgate.wanted())

@@ -65,7 +65,8 @@ VTL_INLINE vfloat weights_at(const XentTarget& target, int64_t c, auto lanes) {
 
 // -sum_c w t log p of one row, log p = x - max - log_sum.
 template <class T>
-VTL_INLINE float loss_of_row(const T* x, int64_t r, const XentTarget& target, float max, float log_sum, int64_t classes) {
+VTL_INLINE float loss_of_row(const T* x, int64_t r, const XentTarget& target, float max, float log_sum,
+                             int64_t classes) {
   const float uniform = target.label_smoothing / static_cast<float>(classes), certain = 1.0f - target.label_smoothing;
   float loss = 0;
   if (target.labels) {

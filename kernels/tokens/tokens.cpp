@@ -9,8 +9,8 @@ VTL_DECLARE_BACKENDS(insert_tokens_backward)
 VTL_DECLARE_BACKENDS(pool_tokens_forward)
 VTL_DECLARE_BACKENDS(pool_tokens_backward)
 
-void insert_tokens_forward(Stream& stream, DType dtype, const void* patches, PrefixTokens prefix, const float* positions,
-                           void* y, TokensDims dims) {
+void insert_tokens_forward(Stream& stream, DType dtype, const void* patches, PrefixTokens prefix,
+                           const float* positions, void* y, TokensDims dims) {
   VTL_DISPATCH(insert_tokens_forward, stream)(stream, dtype, patches, prefix, positions, y, dims);
 }
 

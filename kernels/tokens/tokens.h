@@ -29,8 +29,8 @@ struct TokensDims {
 
 // y[b,t,:] = token t + position embedding, over prefix and patches: y is [batch, prefix.total() + patches, dim],
 // patches [batch, patches, dim], both dense, of `dtype`. The position embedding may be null.
-void insert_tokens_forward(Stream& stream, DType dtype, const void* patches, PrefixTokens prefix, const float* positions,
-                           void* y, TokensDims dims);
+void insert_tokens_forward(Stream& stream, DType dtype, const void* patches, PrefixTokens prefix,
+                           const float* positions, void* y, TokensDims dims);
 
 // dpatches has `dtype`; dprefix[k] (for each k with a count) and dpositions are f32 and sum over the batch in order.
 struct InsertTokensGrads {

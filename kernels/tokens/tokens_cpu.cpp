@@ -14,7 +14,7 @@ VTL_INLINE const float* prefix_row(const PrefixTokens& prefix, int64_t t, int64_
 // y[c] = from[c] + position[c]; position may be null.
 template <class T, class From>
 VTL_INLINE void put_row(const From* from, const float* position, T* y, int64_t dim) {
-  for_lanes(dim, [&](int64_t c, auto lanes) {
+  for_lanes(dim, [&](int64_t c, auto lanes) VTL_INLINE_BODY {
     vfloat value = load_n(from + c, lanes);
     if (position) value += load_n(position + c, lanes);
     store_n(y + c, value, lanes);
@@ -41,7 +41,7 @@ VTL_INLINE void put_sum(Dest dest, int64_t row, const float* sum, int64_t begin,
   if (!dest.wanted()) return;
   auto* out = static_cast<float*>(dest.out) + row * dim + begin;
   const auto* addend = dest.addend ? static_cast<const float*>(dest.addend) + row * dim + begin : nullptr;
-  for_lanes(count, [&](int64_t c, auto lanes) {
+  for_lanes(count, [&](int64_t c, auto lanes) VTL_INLINE_BODY {
     const vfloat value = load_n(sum + c, lanes);
     store_n(out + c, addend ? value + load_n(addend + c, lanes) : value, lanes);
   });
@@ -61,7 +61,7 @@ void insert_gradients(const T* dy, const int64_t* prefix_count, const InsertToke
     parallel_for(rows, row_grain(rows, d.dim), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         const T* from = dy + (r / d.patches * tokens + prefixes + r % d.patches) * d.dim;
-        for_lanes(d.dim, [&](int64_t c, auto lanes) {
+        for_lanes(d.dim, [&](int64_t c, auto lanes) VTL_INLINE_BODY {
           vfloat value = load_n(from + c, lanes);
           if (addend) value += load_n(addend + r * d.dim + c, lanes);
           store_n(out + r * d.dim + c, value, lanes);
@@ -83,8 +83,9 @@ void insert_gradients(const T* dy, const int64_t* prefix_count, const InsertToke
       for (int64_t c0 = 0; c0 < d.dim; c0 += kPiece) {
         const int64_t count = d.dim - c0 < kPiece ? d.dim - c0 : kPiece;
         float sum[kPiece];
-        sum_repeats(d.batch, count, sum,
-                    [&](int64_t b, int64_t c, auto lanes) { return load_n(dy + (b * tokens + t) * d.dim + c0 + c, lanes); });
+        sum_repeats(d.batch, count, sum, [&](int64_t b, int64_t c, auto lanes) VTL_INLINE_BODY {
+          return load_n(dy + (b * tokens + t) * d.dim + c0 + c, lanes);
+        });
         put_sum(prefix, in_prefix, sum, c0, count, d.dim);
         put_sum(position, embedded, sum, c0, count, d.dim);
       }
@@ -102,10 +103,9 @@ void pool(const T* x, T* y, PoolTokensDims d) {
     const T* from = x + (b * d.tokens + d.begin) * d.dim + c0;
     float sum[kPiece];
     sum_repeats(d.end - d.begin, count, sum,
-                [&](int64_t t, int64_t c, auto lanes) { return load_n(from + t * d.dim + c, lanes); });
-    for_lanes(count, [&](int64_t c, auto lanes) {
-      store_n(y + b * d.dim + c0 + c, load_n(sum + c, lanes) * inverse, lanes);
-    });
+                [&](int64_t t, int64_t c, auto lanes) VTL_INLINE_BODY { return load_n(from + t * d.dim + c, lanes); });
+    for_lanes(count, [&](int64_t c, auto lanes)
+                         VTL_INLINE_BODY { store_n(y + b * d.dim + c0 + c, load_n(sum + c, lanes) * inverse, lanes); });
   });
 }
 
@@ -120,7 +120,7 @@ void pool_gradient(const T* dy, Dest dx, PoolTokensDims d) {
       const int64_t b = r / d.tokens, t = r % d.tokens;
       const float share = t >= d.begin && t < d.end ? inverse : 0.0f;
       if (share == 0.0f && addend && addend == out) continue;
-      for_lanes(d.dim, [&](int64_t c, auto lanes) {
+      for_lanes(d.dim, [&](int64_t c, auto lanes) VTL_INLINE_BODY {
         vfloat value = share != 0.0f ? load_n(dy + b * d.dim + c, lanes) * share : vfloat{};
         if (addend) value += load_n(addend + r * d.dim + c, lanes);
         store_n(out + r * d.dim + c, value, lanes);
@@ -131,11 +131,10 @@ void pool_gradient(const T* dy, Dest dx, PoolTokensDims d) {
 
 }  // namespace
 
-void insert_tokens_forward(Stream&, DType dtype, const void* patches, PrefixTokens prefix, const float* positions, void* y,
-                           TokensDims dims) {
-  visit_float(dtype, [&]<class T>() {
-    insert(static_cast<const T*>(patches), prefix, positions, static_cast<T*>(y), dims);
-  });
+void insert_tokens_forward(Stream&, DType dtype, const void* patches, PrefixTokens prefix, const float* positions,
+                           void* y, TokensDims dims) {
+  visit_float(dtype,
+              [&]<class T>() { insert(static_cast<const T*>(patches), prefix, positions, static_cast<T*>(y), dims); });
 }
 
 void insert_tokens_backward(Stream&, DType dtype, const void* dy, const int64_t (&prefix_count)[kMaxPrefixes],

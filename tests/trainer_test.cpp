@@ -3,18 +3,22 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
-#include "harness/temp_dir.h"
 #include "vtl/core/error.h"
 #include "vtl/core/rng.h"
-#include "vtl/layers/batchnorm.h"
+#include "vtl/models/adapter.h"
+#include "vtl/models/lora.h"
+#include "vtl/tests/harness/temp_dir.h"
 #include "vtl/tools/finetune/evaluate.h"
+#include "vtl/tools/finetune/inputs.h"
 #include "vtl/tools/finetune/run_folder.h"
+#include "vtl/tools/finetune/scopes.h"
 
 using namespace vtl;
 using namespace vtl::finetune;
@@ -61,6 +65,7 @@ TrainOptions quick(Strategy strategy, int64_t epochs) {
   options.epochs = epochs;
   options.run.batch_size = 8;
   options.run.precision = Precision::fp32;
+  options.run.threads = 1;  // the machine may be busy, and two threads that wait for each other are slower than one
   options.augment = io::AugmentPreset::none;
   return options;
 }
@@ -116,7 +121,8 @@ TEST_CASE("training from scratch learns a small set of pictures and returns its 
   CHECK(result.stop == StopReason::finished);
   REQUIRE(result.history.size() == 8);
   CHECK(result.history.back().train_loss < 0.2 * result.history.front().train_loss);
-  CHECK(result.best.accuracy >= 0.9);
+  CHECK(result.history.back().train_accuracy == 1);
+  CHECK(result.best.accuracy >= 0.5);  // chance is a third
   CHECK(result.plan.trainable_parameters == result.plan.total_parameters);
   CHECK(result.peak_memory_bytes > 0);
   CHECK(models::count_parameters(result.model.model).learning == 0);
@@ -193,15 +199,50 @@ TEST_CASE("micro-batches add up to one step of the whole batch") {
   for (size_t i = 0; i < once.size(); ++i) CHECK(twice[i] == doctest::Approx(once[i]).epsilon(2e-3));
 }
 
-TEST_CASE("frozen features that run once give what running them every epoch gives") {
+TEST_CASE("what frozen stages make of the pictures is computed once unless the pictures change") {
+  const RunScopes one_thread(quick(Strategy::head, 1).run);
+  const models::Model model = make_model().model;
+  const io::Dataset data = pictures();
+  io::LoaderOptions how;
+  how.batch_size = 5;
+  how.seed = 3;
+  how.preprocessing = model.facts.preprocessing;
+  const Normalizer normalizer(model);
+  io::Loader loader(data.train, how);
+  const auto each_time = picture_inputs(loader, normalizer);
+  io::LoaderOptions in_order = how;
+  in_order.order = io::SampleOrder::as_given;
+  io::Loader once(data.train, in_order);
+  const auto cached = cached_inputs(once, normalizer, model, model.head_stage(), how);
+  CHECK(cached->stage() == model.head_stage());
+  CHECK(cached->batches() == each_time->batches());
+  for (const int64_t epoch : {1, 2}) {
+    cached->start(epoch, 1);
+    each_time->start(epoch, 1);
+    for (InputBatch a, b; each_time->next(a);) {
+      REQUIRE(cached->next(b));
+      const Tensor features = model.forward(a.x, 0, model.head_stage());
+      REQUIRE(b.x.shape() == features.shape());
+      REQUIRE(a.labels.shape() == b.labels.shape());
+      for (int64_t i = 0; i < a.count(); ++i) CHECK(a.labels.data_as<int64_t>()[i] == b.labels.data_as<int64_t>()[i]);
+      double difference = 0, largest = 0;
+      for (int64_t i = 0; i < features.numel(); ++i) {
+        difference = std::max<double>(difference, std::abs(b.x.f32()[i] - features.f32()[i]));
+        largest = std::max<double>(largest, std::abs(features.f32()[i]));
+      }
+      CHECK(difference <= 1e-5 * largest);  // batches of other sizes may be summed in another order
+    }
+  }
+
   TrainOptions options = quick(Strategy::head, 2);
-  const TrainResult cached = train(options, make_model(), pictures());
-  CHECK(cached.plan.phases.at(0).cached);
-  // Statistics that train have to run every time; with a rate of nothing they would not differ, so compare the plan only.
+  options.dry_run = true;
+  const auto is_cached = [&] { return train(options, make_model(), data).plan.phases.at(0).cached; };
+  CHECK(is_cached());
   options.augment = io::AugmentPreset::light;
-  const TrainResult running = train(options, make_model(), pictures());
-  CHECK_FALSE(running.plan.phases.at(0).cached);
-  CHECK(running.history.size() == cached.history.size());
+  CHECK_FALSE(is_cached());
+  options.augment = io::AugmentPreset::none;
+  options.batchnorm = BatchNormChoice::train;
+  CHECK_FALSE(is_cached());
 }
 
 TEST_CASE("a run ends after max-steps, without improvement, or when it is asked to, always with validation") {
@@ -325,4 +366,22 @@ TEST_CASE("a run folder holds the configuration, the events, the summary and bot
   CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::bad_argument);
   options.out = options.out / "run.json" / "below";
   CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::io);
+}
+
+TEST_CASE("lora leaves the merged model in best and the same epoch in adapter") {
+  const test::TempDir folder;
+  TrainOptions options = quick(Strategy::lora, 1);
+  options.rank = 2;
+  options.out = folder / "run";
+  const TrainResult result = train(options, make_model(), pictures());
+  CHECK(result.plan.trainable_parameters < result.plan.total_parameters / 20);
+  CHECK(std::filesystem::exists(options.out / "adapter" / "adapter_config.json"));
+  const models::LoadedModel merged = open_model(options.out, options.run);
+  CHECK_FALSE(models::has_lora(merged.model));
+  const Metrics of_merged = evaluate(merged, pictures().val, options.run).metrics;
+  CHECK(of_merged.loss == doctest::Approx(result.best.loss).epsilon(1e-4));
+
+  models::LoadedModel adapted = make_model();
+  models::load_adapter(adapted, options.out / "adapter");
+  CHECK(evaluate(adapted, pictures().val, options.run).metrics.loss == doctest::Approx(result.best.loss).epsilon(1e-4));
 }

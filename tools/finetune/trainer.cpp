@@ -11,6 +11,7 @@
 #include "vtl/core/parallel.h"
 #include "vtl/core/tape.h"
 #include "vtl/io/loader.h"
+#include "vtl/models/adapter.h"
 #include "vtl/models/lora.h"
 #include "vtl/optim/optimizer.h"
 #include "vtl/tools/finetune/inputs.h"
@@ -309,7 +310,10 @@ class Run {
     result_.best = event.validation;
     result_.best_epoch = event.epoch;
     best_ = Snapshot(result_.model, learning_);
-    if (RunFolder* folder = report_.folder()) save(folder->best());
+    RunFolder* folder = report_.folder();
+    if (!folder) return;
+    save(folder->best());
+    if (models::has_lora(model())) models::save_adapter(result_.model, folder->adapter());
   }
 
   void save(const std::filesystem::path& folder) const { models::save_model(result_.model, folder); }

@@ -16,16 +16,6 @@ VTL_DECLARE_BACKENDS(conv2d_backward_weight)
 
 namespace {
 
-bool on_cpu(const Stream& stream) { return stream.device().kind == DeviceKind::cpu; }
-
-bool uses_onednn([[maybe_unused]] const Stream& stream) {
-#if VTL_HAS_ONEDNN
-  return on_cpu(stream) && cpu_level() != CpuLevel::plain;
-#else
-  return false;
-#endif
-}
-
 void check(const Conv2dDims& d, const char* op) {
   VTL_CHECK(d.groups >= 1 && d.in_channels % d.groups == 0 && d.out_channels % d.groups == 0, op, ": ", d.groups,
             " groups do not divide ", d.in_channels, " input and ", d.out_channels, " output channels");
@@ -45,12 +35,55 @@ bool is_empty(const Conv2dDims& d) {
   return d.batch <= 0 || d.in_channels <= 0 || d.out_channels <= 0 || d.in_h <= 0 || d.in_w <= 0 || d.out_h() <= 0 || d.out_w() <= 0;
 }
 
-// Every position on its own: a matrix product with a row for each.
-bool is_pointwise(const Conv2dDims& d) {
-  return d.kernel_h == 1 && d.kernel_w == 1 && d.stride_h == 1 && d.stride_w == 1 && d.groups == 1 && d.pad_top == 0 &&
-         d.pad_bottom == 0 && d.pad_left == 0 && d.pad_right == 0;
-}
+// How the CPU goes about one convolution. Other devices have one way of their own.
+enum class Way { device, product, depthwise, winograd, onednn, patches };
+
+enum class Pass { forward, backward_data, backward_weight };
+
 int64_t positions(const Conv2dDims& d) { return d.batch * d.in_h * d.in_w; }
+
+// A pointwise convolution is a matrix product, but oneDNN's convolution is now and then the faster way to compute it (measured
+// with 2.6 on a Xeon with AMX): in bf16 for many positions, because its matrix product then writes slowly, or pads a length of
+// sum that is no multiple of 32; in f32 for the sums over many positions of a weight gradient.
+Way pointwise_way(const Conv2dDims& d, Pass pass, DType dtype) {
+  const bool many = positions(d) >= 2048;
+  switch (pass) {
+    case Pass::forward: return many && dtype == DType::bf16 ? Way::onednn : Way::product;
+    case Pass::backward_data: return many && dtype == DType::bf16 && d.out_channels % 32 != 0 ? Way::onednn : Way::product;
+    case Pass::backward_weight: return many && dtype == DType::f32 ? Way::onednn : Way::product;
+  }
+  return Way::product;
+}
+
+// Gathering patches costs one pass over them, which a product with many output channels outweighs; oneDNN's convolutions with
+// strides, and its bf16 weight gradients, are slow enough to lose to that (measured as above, ResNet-18 and ResNet-50).
+bool patches_win(const Conv2dDims& d, Pass pass, DType dtype) {
+  const bool bf16_data = dtype == DType::bf16, strided = d.stride_h > 1, wide = d.out_channels >= 512, one_tap = d.kernel_h * d.kernel_w == 1;
+  if (d.groups != 1) return false;
+  switch (pass) {
+    case Pass::forward: return strided && wide;
+    case Pass::backward_data: return strided && (bf16_data ? wide || (d.out_channels >= 256 && !one_tap) : wide && d.in_channels >= 512);
+    case Pass::backward_weight:
+      return (strided && wide) || (bf16_data && (wide || one_tap || (strided && d.out_channels >= 256)));
+  }
+  return false;
+}
+
+Way way_of(const Stream& stream, const Conv2dDims& d, Pass pass, DType dtype) {
+  if (stream.device().kind != DeviceKind::cpu) return Way::device;
+#if VTL_HAS_ONEDNN
+  const bool has_onednn = cpu_level() != CpuLevel::plain;
+#else
+  const bool has_onednn = false;
+#endif
+  if (d.is_depthwise()) return Way::depthwise;
+  if (winograd_suits(d, dtype)) return Way::winograd;
+  if (d.is_pointwise()) return has_onednn ? pointwise_way(d, pass, dtype) : Way::product;
+  // Few channels leave most of a vector of oneDNN's convolution empty; a patch fills it.
+  if (!has_onednn || (d.is_patches() && d.in_channels < 16) || patches_win(d, pass, dtype)) return Way::patches;
+  return Way::onednn;
+}
+
 GemmDims forward_product(const Conv2dDims& d) { return {positions(d), d.out_channels, d.in_channels}; }
 GemmDims backward_data_product(const Conv2dDims& d) { return {positions(d), d.in_channels, d.out_channels}; }
 Matrix forward_weight(const Conv2dDims& d, const void* w, DType dtype) { return {w, dtype, d.in_channels, Transpose::yes}; }
@@ -96,23 +129,23 @@ void conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DType x_
   check(d, "conv2d_forward");
   check_dtypes("conv2d_forward", x_dtype, w_dtype, y_dtype);
   if (is_empty(d)) return;
-  if (on_cpu(stream) && is_pointwise(d)) {
-    gemm(stream, {x, x_dtype, d.in_channels}, forward_weight(d, w, w_dtype), {y, y_dtype, d.out_channels}, forward_product(d), 1,
-         epilogue, packed);
-    return;
-  }
-  if (on_cpu(stream) && d.is_depthwise()) {
-    depthwise_forward(stream, d, x_dtype, x, w, y, y_dtype, epilogue);
-    return;
-  }
-  if (on_cpu(stream) && winograd_suits(d, x_dtype)) {
-    const WinogradWeight weight(stream, d, ConvDirection::forward, w, packed);
-    winograd_forward(stream, d, static_cast<const float*>(x), weight.data(), static_cast<float*>(y), epilogue);
-    return;
-  }
+  switch (way_of(stream, d, Pass::forward, x_dtype)) {
+    case Way::depthwise: return depthwise_forward(stream, d, x_dtype, x, w, y, y_dtype, epilogue);
+    case Way::winograd: {
+      const WinogradWeight weight(stream, d, ConvDirection::forward, w, packed);
+      return winograd_forward(stream, d, static_cast<const float*>(x), weight.data(), static_cast<float*>(y), epilogue);
+    }
+    case Way::onednn:
 #if VTL_HAS_ONEDNN
-  if (uses_onednn(stream) && onednn::try_conv2d_forward(stream, d, x, x_dtype, w, w_dtype, y, y_dtype, epilogue, packed)) return;
+      if (onednn::try_conv2d_forward(stream, d, x, x_dtype, w, w_dtype, y, y_dtype, epilogue, packed)) return;
 #endif
+      break;
+    case Way::product:
+      return gemm(stream, {x, x_dtype, d.in_channels}, forward_weight(d, w, w_dtype), {y, y_dtype, d.out_channels},
+                  forward_product(d), 1, epilogue, packed);
+    case Way::patches:
+    case Way::device: break;
+  }
   VTL_DISPATCH(conv2d_forward, stream)(stream, d, x, x_dtype, w, w_dtype, y, y_dtype, epilogue, packed);
 }
 
@@ -121,25 +154,26 @@ void conv2d_backward_data(Stream& stream, const Conv2dDims& d, const void* dy, D
   check(d, "conv2d_backward_data");
   check_dtypes("conv2d_backward_data", dy_dtype, w_dtype, dx_dtype);
   if (is_empty(d) || !dx.wanted()) return;
-  if (on_cpu(stream) && is_pointwise(d)) {
-    Epilogue sum;
-    sum.residual = dx.addend;
-    gemm(stream, {dy, dy_dtype, d.out_channels}, backward_data_weight(d, w, w_dtype), {dx.out, dx_dtype, d.in_channels},
-         backward_data_product(d), 1, sum, packed);
-    return;
-  }
-  if (on_cpu(stream) && d.is_depthwise()) {
-    depthwise_backward_data(stream, d, dy_dtype, dy, w, dx, dx_dtype);
-    return;
-  }
-  if (on_cpu(stream) && winograd_suits(d, dy_dtype)) {
-    const WinogradWeight weight(stream, d, ConvDirection::backward_data, w, packed);
-    winograd_backward_data(stream, d, static_cast<const float*>(dy), weight.data(), dx);
-    return;
-  }
+  switch (way_of(stream, d, Pass::backward_data, dy_dtype)) {
+    case Way::depthwise: return depthwise_backward_data(stream, d, dy_dtype, dy, w, dx, dx_dtype);
+    case Way::winograd: {
+      const WinogradWeight weight(stream, d, ConvDirection::backward_data, w, packed);
+      return winograd_backward_data(stream, d, static_cast<const float*>(dy), weight.data(), dx);
+    }
+    case Way::onednn:
 #if VTL_HAS_ONEDNN
-  if (uses_onednn(stream) && onednn::try_conv2d_backward_data(stream, d, dy, dy_dtype, w, w_dtype, dx, dx_dtype, packed)) return;
+      if (onednn::try_conv2d_backward_data(stream, d, dy, dy_dtype, w, w_dtype, dx, dx_dtype, packed)) return;
 #endif
+      break;
+    case Way::product: {
+      Epilogue sum;
+      sum.residual = dx.addend;
+      return gemm(stream, {dy, dy_dtype, d.out_channels}, backward_data_weight(d, w, w_dtype), {dx.out, dx_dtype, d.in_channels},
+                  backward_data_product(d), 1, sum, packed);
+    }
+    case Way::patches:
+    case Way::device: break;
+  }
   VTL_DISPATCH(conv2d_backward_data, stream)(stream, d, dy, dy_dtype, w, w_dtype, dx, dx_dtype, packed);
 }
 
@@ -147,51 +181,57 @@ void conv2d_backward_weight(Stream& stream, const Conv2dDims& d, const void* x, 
                             Dest dweight, Dest dbias) {
   check(d, "conv2d_backward_weight");
   check_dtypes("conv2d_backward_weight", x_dtype, dy_dtype, DType::f32);
-  if (!on_cpu(stream)) {
-    VTL_DISPATCH(conv2d_backward_weight, stream)(stream, d, x, x_dtype, dy, dy_dtype, dweight, dbias);
-    return;
-  }
   const bool empty = is_empty(d);
-  if (dbias.wanted()) column_sum(stream, dy_dtype, dy, dbias, {empty ? 0 : d.batch * d.out_h() * d.out_w(), d.out_channels});
-  if (!dweight.wanted()) return;
-  if (d.is_depthwise()) {
-    depthwise_backward_weight(stream, d, x_dtype, x, dy, dweight);
-    return;
-  }
-  if (!empty && winograd_suits(d, x_dtype)) {
-    winograd_backward_weight(stream, d, static_cast<const float*>(x), static_cast<const float*>(dy), dweight);
-    return;
-  }
+  const Way way = empty ? Way::patches : way_of(stream, d, Pass::backward_weight, x_dtype);
+  if (way != Way::device && dbias.wanted())
+    column_sum(stream, dy_dtype, dy, dbias, {empty ? 0 : d.batch * d.out_h() * d.out_w(), d.out_channels});
+  if (way != Way::device && !dweight.wanted()) return;
   Epilogue sum;
   sum.residual = dweight.addend;
-  if (empty) {  // no positions: a product of length 0
-    const int64_t patch = d.kernel_h * d.kernel_w * (d.in_channels / d.groups);
-    gemm(stream, {dy, dy_dtype, d.out_channels, Transpose::yes}, {x, x_dtype, patch}, {dweight.out, DType::f32, patch},
-         {d.out_channels, patch, 0}, 1, sum);
-    return;
-  }
+  const int64_t patch = d.kernel_h * d.kernel_w * (d.in_channels / d.groups);
+  switch (way) {
+    case Way::depthwise: return depthwise_backward_weight(stream, d, x_dtype, x, dy, dweight);
+    case Way::winograd:
+      return winograd_backward_weight(stream, d, static_cast<const float*>(x), static_cast<const float*>(dy), dweight);
+    case Way::onednn:
 #if VTL_HAS_ONEDNN
-  if (uses_onednn(stream) && onednn::try_conv2d_backward_weight(stream, d, x, dy, x_dtype, dweight)) return;
+      if (onednn::try_conv2d_backward_weight(stream, d, x, dy, x_dtype, dweight)) return;
 #endif
-  if (is_pointwise(d)) {
-    gemm(stream, {dy, dy_dtype, d.out_channels, Transpose::yes}, {x, x_dtype, d.in_channels},
-         {dweight.out, DType::f32, d.in_channels}, {d.out_channels, d.in_channels, positions(d)}, 1, sum);
-    return;
+      break;
+    case Way::product:
+      return gemm(stream, {dy, dy_dtype, d.out_channels, Transpose::yes}, {x, x_dtype, d.in_channels},
+                  {dweight.out, DType::f32, d.in_channels}, {d.out_channels, d.in_channels, positions(d)}, 1, sum);
+    case Way::patches:
+      if (!empty) break;
+      // No positions: a product of length 0.
+      return gemm(stream, {dy, dy_dtype, d.out_channels, Transpose::yes}, {x, x_dtype, patch}, {dweight.out, DType::f32, patch},
+                  {d.out_channels, patch, 0}, 1, sum);
+    case Way::device: break;
   }
   VTL_DISPATCH(conv2d_backward_weight, stream)(stream, d, x, x_dtype, dy, dy_dtype, dweight, dbias);
 }
 
-PackedWeightPtr conv2d_pack([[maybe_unused]] Stream& stream, const Conv2dDims& d, ConvDirection direction, const void* w,
-                            DType w_dtype) {
+PackedWeightPtr conv2d_pack(Stream& stream, const Conv2dDims& d, ConvDirection direction, const void* w, DType w_dtype) {
   check(d, "conv2d_pack");
-  if (is_empty(d) || !on_cpu(stream) || d.is_depthwise()) return nullptr;
-  if (is_pointwise(d))
-    return direction == ConvDirection::forward ? gemm_pack(stream, forward_weight(d, w, w_dtype), forward_product(d))
-                                               : gemm_pack(stream, backward_data_weight(d, w, w_dtype), backward_data_product(d));
-  if (winograd_suits(d, w_dtype)) return std::make_shared<PackedWinograd>(stream, d, direction, static_cast<const float*>(w));
+  if (is_empty(d)) return nullptr;
+  const bool forward = direction == ConvDirection::forward;
+  switch (way_of(stream, d, forward ? Pass::forward : Pass::backward_data, w_dtype)) {
+    case Way::winograd: return std::make_shared<PackedWinograd>(stream, d, direction, static_cast<const float*>(w));
+    case Way::product:
+      return forward ? gemm_pack(stream, forward_weight(d, w, w_dtype), forward_product(d))
+                     : gemm_pack(stream, backward_data_weight(d, w, w_dtype), backward_data_product(d));
+    case Way::onednn:
 #if VTL_HAS_ONEDNN
-  if (uses_onednn(stream)) return onednn::pack_conv2d(stream, d, direction, w, w_dtype);
+      return onednn::pack_conv2d(stream, d, direction, w, w_dtype);
 #endif
+    case Way::patches: {
+      const int64_t patch = d.kernel_h * d.kernel_w * d.in_channels;
+      if (!forward || d.groups != 1) return nullptr;
+      return gemm_pack(stream, {w, w_dtype, patch, Transpose::yes}, {d.batch * d.out_h() * d.out_w(), d.out_channels, patch});
+    }
+    case Way::depthwise:
+    case Way::device: break;
+  }
   return nullptr;
 }
 

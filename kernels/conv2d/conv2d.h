@@ -24,7 +24,15 @@ struct Conv2dDims {
   int64_t out_w() const {
     return (in_w + pad_left + pad_right - dilation_w * (kernel_w - 1) - 1) / stride_w + 1;
   }
+  // One filter for each channel.
   bool is_depthwise() const { return groups == in_channels && groups == out_channels; }
+  // Every input position is read at most once (the patch embedding of a ViT).
+  bool is_patches() const {
+    return groups == 1 && kernel_h == stride_h && kernel_w == stride_w && pad_top == 0 && pad_bottom == 0 && pad_left == 0 &&
+           pad_right == 0 && dilation_h == 1 && dilation_w == 1;
+  }
+  // Every position on its own: a matrix product with a row for each.
+  bool is_pointwise() const { return is_patches() && kernel_h == 1 && kernel_w == 1; }
 };
 
 // y[b, i, j, o] = epilogue(sum over p, q, c of

@@ -20,21 +20,32 @@ int64_t rows_per_block(int64_t rows, int64_t patch_bytes) { return max(1, min(ro
 // patches[row - begin][p][q][c] for the output positions [begin, end) and the channels of one group.
 template <class T>
 void gather_patches(const Conv2dDims& d, const T* x, int64_t group, int64_t begin, int64_t end, T* patches) {
-  const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels / d.groups, tap_bytes = channels * sizeof(T);
+  const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels / d.groups;
   const int64_t patch = d.kernel_h * d.kernel_w * channels;
+  const bool dense_rows = d.dilation_w == 1 && d.groups == 1;  // the taps of one row lie side by side
+  const auto bytes = [](int64_t count) { return static_cast<size_t>(count) * sizeof(T); };
   parallel_for(end - begin, max(1, 65536 / (patch * static_cast<int64_t>(sizeof(T)) + 1)), [&](int64_t first, int64_t last) {
     for (int64_t row = begin + first; row < begin + last; ++row) {
       const int64_t j = row % out_w, i = row / out_w % out_h, image = row / (out_w * out_h);
+      const int64_t left = j * d.stride_w - d.pad_left;
       T* to = patches + (row - begin) * patch;
-      for (int64_t p = 0; p < d.kernel_h; ++p) {
+      for (int64_t p = 0; p < d.kernel_h; ++p, to += d.kernel_w * channels) {
         const int64_t h = i * d.stride_h + p * d.dilation_h - d.pad_top;
-        for (int64_t q = 0; q < d.kernel_w; ++q, to += channels) {
-          const int64_t w = j * d.stride_w + q * d.dilation_w - d.pad_left;
-          if (h < 0 || h >= d.in_h || w < 0 || w >= d.in_w)
-            __builtin_memset(to, 0, static_cast<size_t>(tap_bytes));
+        if (h < 0 || h >= d.in_h) {
+          __builtin_memset(to, 0, bytes(d.kernel_w * channels));
+          continue;
+        }
+        const T* from = x + (image * d.in_h + h) * d.in_w * d.in_channels + group * channels;
+        if (dense_rows && left >= 0 && left + d.kernel_w <= d.in_w) {
+          __builtin_memcpy(to, from + left * channels, bytes(d.kernel_w * channels));
+          continue;
+        }
+        for (int64_t q = 0; q < d.kernel_w; ++q) {
+          const int64_t w = left + q * d.dilation_w;
+          if (w < 0 || w >= d.in_w)
+            __builtin_memset(to + q * channels, 0, bytes(channels));
           else
-            __builtin_memcpy(to, x + ((image * d.in_h + h) * d.in_w + w) * d.in_channels + group * channels,
-                             static_cast<size_t>(tap_bytes));
+            __builtin_memcpy(to + q * channels, from + w * d.in_channels, bytes(channels));
         }
       }
     }
@@ -137,10 +148,35 @@ void backward_data_phase(Stream& stream, const Conv2dDims& d, const Phase& f, in
   }
 }
 
+// dx where patches neither overlap nor leave gaps: each product is one element.
+template <class TIn, class TOut>
+void backward_data_patches(Stream& stream, const Conv2dDims& d, const TIn* dy, const TIn* w, TOut* dx, const TOut* addend) {
+  const int64_t out_h = d.out_h(), out_w = d.out_w(), patch = d.kernel_h * d.kernel_w * d.in_channels;
+  const int64_t rows = d.batch * out_h * out_w, block = rows_per_block(rows, patch * 4), run = d.kernel_w * d.in_channels;
+  const Scratch patches = stream.scratch(static_cast<size_t>(block * patch) * 4);
+  for (int64_t begin = 0; begin < rows; begin += block) {
+    const int64_t end = min(rows, begin + block);
+    kernels::gemm(stream, {dy + begin * d.out_channels, dtype_of<TIn>::value, d.out_channels}, {w, dtype_of<TIn>::value, patch},
+                  {patches.data(), DType::f32, patch}, {end - begin, patch, d.out_channels});
+    parallel_for((end - begin) * d.kernel_h, max(1, 16384 / run), [&](int64_t first, int64_t last) {
+      for (int64_t line = first; line < last; ++line) {
+        const int64_t row = begin + line / d.kernel_h, image = row / (out_w * out_h);
+        const int64_t h = row / out_w % out_h * d.kernel_h + line % d.kernel_h;
+        const int64_t at = ((image * d.in_h + h) * d.in_w + row % out_w * d.kernel_w) * d.in_channels;
+        for_lanes(run, [&](int64_t c, auto lanes) {
+          vfloat sum = load_n(patches.f32() + line * run + c, lanes);
+          if (addend) sum += load_n(addend + at + c, lanes);
+          store_n(dx + at + c, sum, lanes);
+        });
+      }
+    });
+  }
+}
+
 }  // namespace
 
 void conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DType x_dtype, const void* w, DType w_dtype, void* y,
-                    DType y_dtype, const Epilogue& epilogue, const PackedWeight*) {
+                    DType y_dtype, const Epilogue& epilogue, const PackedWeight* packed) {
   const int64_t patch = d.kernel_h * d.kernel_w * (d.in_channels / d.groups), out = d.out_channels / d.groups;
   const int64_t in_bytes = static_cast<int64_t>(size_of(x_dtype)), out_bytes = static_cast<int64_t>(size_of(y_dtype));
   const int64_t rows = d.batch * d.out_h() * d.out_w(), block = rows_per_block(rows, patch * in_bytes);
@@ -154,12 +190,23 @@ void conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DType x_
       kernels::gemm(stream, {patches.data(), x_dtype, patch},
                     {static_cast<const char*>(w) + group * out * patch * in_bytes, w_dtype, patch, Transpose::yes},
                     {static_cast<char*>(y) + at, y_dtype, d.out_channels}, {end - begin, out, patch}, 1,
-                    epilogue_at(epilogue, group * out, at));
+                    epilogue_at(epilogue, group * out, at), d.groups == 1 ? packed : nullptr);
     }
 }
 
 void conv2d_backward_data(Stream& stream, const Conv2dDims& d, const void* dy, DType dy_dtype, const void* w, DType, Dest dx,
                           DType dx_dtype, const PackedWeight*) {
+  if (d.is_patches() && d.in_h == d.out_h() * d.kernel_h && d.in_w == d.out_w() * d.kernel_w) {
+    visit_float(dy_dtype, [&]<class TIn>() {
+      const auto run = [&]<class TOut>() {
+        backward_data_patches(stream, d, static_cast<const TIn*>(dy), static_cast<const TIn*>(w), static_cast<TOut*>(dx.out),
+                              static_cast<const TOut*>(dx.addend));
+      };
+      if constexpr (sizeof(TIn) == 4) run.template operator()<float>();
+      else visit_float(dx_dtype, run);
+    });
+    return;
+  }
   for (int64_t group = 0; group < d.groups; ++group)
     for (int64_t h0 = 0; h0 < min(d.stride_h, d.in_h); ++h0)
       for (int64_t w0 = 0; w0 < min(d.stride_w, d.in_w); ++w0) {

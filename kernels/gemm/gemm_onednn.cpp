@@ -6,6 +6,8 @@
 namespace vtl::kernels::onednn {
 namespace {
 
+constexpr char kKind = 'g';  // of keys, among those of other primitives
+
 // The layout of a batch of op(X) with `rows` x `cols`.
 Md layout(int64_t batch, int64_t rows, int64_t cols, DType dtype, int64_t stride, int64_t batch_stride, Transpose transpose) {
   const int64_t down = transpose == Transpose::yes ? 1 : stride, right = transpose == Transpose::yes ? stride : 1;
@@ -29,7 +31,7 @@ struct Layouts {
 };
 
 Key key_of(const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& d, const PostOps& post_ops) {
-  Key key('g');
+  Key key(kKind);
   key.add(d.m).add(d.n).add(d.k).add(d.batch);
   key.add(a.dtype).add(a.stride).add(a.transpose).add(a.batch_stride);
   key.add(b.dtype).add(b.stride).add(b.transpose).add(b.batch_stride);
@@ -65,7 +67,8 @@ bool try_gemm(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut&
     return try_gemm(stream, a, b, c, flat, alpha, epilogue, packed);
   }
   const PostOps post_ops(epilogue, c.data, alpha);
-  const auto* packed_b = static_cast<const PackedMemory*>(packed);
+  const auto* packed_b = dynamic_cast<const PackedMemory*>(packed);
+  if (packed_b && packed_b->format[0] != kKind) packed_b = nullptr;  // packed for a convolution that went another way
   const Layouts layouts(a, b, c, dims);
   Key key = key_of(a, b, c, dims, post_ops);
   if (packed_b) key.add(packed_b->format);

@@ -372,7 +372,9 @@ void backward_head(const BackwardArgs& g, const Plan& plan, int64_t b, int64_t h
 
   for (int64_t q0 = 0; q0 < d.q_len; q0 += plan.block) {
     const int64_t rows = d.q_len - q0 < plan.block ? d.q_len - q0 : plan.block, room = round_up(rows, kTileRows);
-    const int64_t seen = visible_keys(d, g.mask, b, q0 + rows - 1), width = round_up(seen, kLanes);
+    const int64_t seen = visible_keys(d, g.mask, b, q0 + rows - 1);
+    // Tiles of dV and dK take whole kTileRows of keys: what they take beyond `seen` must be zeros.
+    const int64_t width = round_up(round_up(seen, kTileRows), kLanes);
     pack_rows(q + q0 * g.q.strides.token, g.q.strides.token, d.scale, rows, room, d.head_dim, queries, plan.dim);
     pack_rows(dout + q0 * g.dout.strides.token, g.dout.strides.token, 1.0f, rows, room, d.head_dim, douts, plan.dim);
     multiply<false, false>(queries, plan.dim, keys_t, plan.keys, p, plan.keys, rows, seen, d.head_dim);

@@ -80,7 +80,7 @@ std::string human_seconds(double seconds) {
 
 std::string human_count(long long count) {
   std::string digits = std::to_string(count);
-  for (auto at = static_cast<long>(digits.size()) - 3; at > (count < 0 ? 1 : 0); at -= 3) digits.insert(static_cast<size_t>(at), ",");
+  for (auto at = static_cast<long>(digits.size()) - 3; at > (count < 0 ? 1 : 0); at -= 3) digits.insert(static_cast<size_t>(at), 1, ',');
   return digits;
 }
 

@@ -1,0 +1,266 @@
+#include "vtl/tools/finetune/demo_images.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <mutex>
+#include <numbers>
+
+#include "vtl/core/error.h"
+#include "vtl/core/parallel.h"
+#include "vtl/core/rng.h"
+#include "vtl/io/png_writer.h"
+
+namespace vtl::finetune {
+namespace {
+
+struct Point {
+  float x, y;
+};
+
+struct Color {
+  float r, g, b;
+};
+
+Color mix(const Color& a, const Color& b, float t) { return {a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t}; }
+float luminance(const Color& c) { return 0.3f * c.r + 0.59f * c.g + 0.11f * c.b; }
+float fraction(float x) { return x - std::floor(x); }
+float square(float x) { return x * x; }
+
+// ---- shapes: whether a point lies inside, in a frame where they reach to about 1 -----------------------------------------
+
+using Shape = bool (*)(Point);
+
+bool disc(Point p) { return p.x * p.x + p.y * p.y < square(0.8f); }
+bool box(Point p) { return std::max(std::abs(p.x), std::abs(p.y)) < 0.72f; }
+bool triangle(Point p) { return p.y < 0.6f && 1.7f * std::abs(p.x) - p.y < 0.95f; }
+bool cross(Point p) { return std::min(std::abs(p.x), std::abs(p.y)) < 0.27f && std::max(std::abs(p.x), std::abs(p.y)) < 0.9f; }
+
+bool star(Point p) {
+  constexpr float kSector = 2 * std::numbers::pi_v<float> / 5, kTip = 1.0f, kValley = 0.45f;
+  const float turn = std::atan2(p.y, p.x);
+  const float from_tip = std::abs(turn - kSector * std::round(turn / kSector));
+  const float radius = std::hypot(p.x, p.y), x = radius * std::cos(from_tip), y = radius * std::sin(from_tip);
+  const float valley_x = kValley * std::cos(kSector / 2), valley_y = kValley * std::sin(kSector / 2);
+  return (kTip - x) * valley_y > (kTip - valley_x) * y;  // on the inner side of the edge from tip to valley
+}
+
+bool heart(Point p) {
+  const float x = 1.25f * p.x, y = -1.25f * p.y + 0.1f, q = x * x + y * y - 1;
+  return q * q * q < x * x * y * y * y;
+}
+
+bool ring(Point p) {
+  const float radius = std::hypot(p.x, p.y);
+  return radius > 0.42f && radius < 0.88f;
+}
+bool crescent(Point p) { return std::hypot(p.x, p.y) < 0.92f && std::hypot(p.x - 0.5f, p.y) > 0.68f; }
+bool arrow(Point p) {
+  const float from_tip = 0.9f - p.y;
+  return (std::abs(p.x) < 0.2f && p.y > -0.9f && p.y < 0.2f) || (p.y > 0 && from_tip > 0 && std::abs(p.x) < 0.85f * from_tip);
+}
+
+// ---- textures: where the second colour lies, with period 1 -------------------------------------------------------------
+
+using Texture = bool (*)(Point);
+
+bool stripes(Point p) { return fraction(p.x) < 0.5f; }
+bool checks(Point p) { return (fraction(p.x) < 0.5f) != (fraction(p.y) < 0.5f); }
+bool dots(Point p) { return square(fraction(p.x) - 0.5f) + square(fraction(p.y) - 0.5f) < square(0.32f); }
+bool grid(Point p) { return std::min(fraction(p.x), fraction(p.y)) < 0.24f; }
+bool wedges(Point p) { return fraction(p.x) < fraction(p.y); }
+
+bool waves(Point p) { return fraction(p.x + 0.3f * std::sin(std::numbers::pi_v<float> * p.y)) < 0.5f; }
+bool zigzags(Point p) { return fraction(p.x + 1.2f * std::abs(fraction(p.y / 1.5f) - 0.5f)) < 0.5f; }
+bool bricks(Point p) {
+  const float row = std::floor(2 * p.y);
+  return fraction(2 * p.y) < 0.3f || fraction(0.8f * p.x + 0.5f * row) < 0.16f;
+}
+bool rings(Point p) { return fraction(std::hypot(p.x, p.y)) < 0.5f; }
+
+// ---- classes -----------------------------------------------------------------------------------------------------------
+
+template <class Function>
+struct Named {
+  const char* name;
+  Function function;
+};
+
+struct Kind {
+  Shape shape;
+  Texture texture;
+};
+
+struct Task {
+  std::vector<std::string> classes;
+  std::vector<Kind> kinds;
+};
+
+// Both lists in byte order, so that the classes are.
+Task combine(const std::vector<Named<Shape>>& shapes, const std::vector<Named<Texture>>& textures) {
+  Task task;
+  for (const auto& shape : shapes)
+    for (const auto& texture : textures) {
+      task.classes.push_back(concat(shape.name, '-', texture.name));
+      task.kinds.push_back({shape.function, texture.function});
+    }
+  return task;
+}
+
+const Task& task_of(DemoTask task) {
+  static const Task source = combine({{"box", box}, {"cross", cross}, {"disc", disc}, {"heart", heart}, {"star", star}, {"triangle", triangle}},
+                                     {{"checks", checks}, {"dots", dots}, {"grid", grid}, {"stripes", stripes}, {"wedges", wedges}});
+  static const Task target = combine({{"arrow", arrow}, {"crescent", crescent}, {"ring", ring}},
+                                     {{"bricks", bricks}, {"rings", rings}, {"zigzags", zigzags}});
+  return task == DemoTask::source ? source : target;
+}
+
+// ---- one picture -------------------------------------------------------------------------------------------------------
+
+// From the picture (0 to 1) to a frame of its own.
+struct Frame {
+  float x0, y0, cosine, sine, scale;
+
+  Point operator()(Point p) const {
+    const float x = (p.x - x0) * scale, y = (p.y - y0) * scale;
+    return {cosine * x + sine * y, cosine * y - sine * x};
+  }
+};
+
+Frame random_frame(RandomSequence& random, Point centre, float spread, float smallest, float largest, float turn) {
+  const float x = centre.x + random.uniform(-spread, spread), y = centre.y + random.uniform(-spread, spread);
+  const float angle = random.uniform(-turn, turn), size = random.uniform(smallest, largest);
+  return {x, y, std::cos(angle), std::sin(angle), 1 / size};
+}
+
+Color random_color(RandomSequence& random) {
+  const float r = random.uniform(), g = random.uniform(), b = random.uniform();
+  return {r, g, b};
+}
+
+// Until one differs from all of `others` in brightness; the class must be visible, whatever the colours.
+Color contrasting_color(RandomSequence& random, std::initializer_list<Color> others, float difference) {
+  for (int attempt = 0; attempt < 50; ++attempt) {
+    const Color color = random_color(random);
+    if (std::all_of(others.begin(), others.end(),
+                    [&](const Color& other) { return std::abs(luminance(color) - luminance(other)) >= difference; }))
+      return color;
+  }
+  const float brightness = luminance(*others.begin()) < 0.5f ? 0.95f : 0.05f;
+  return {brightness, brightness, brightness};
+}
+
+// A bar over everything.
+struct Bar {
+  Frame frame;
+  float half_width;
+  Color color;
+};
+
+// Everything of a picture that chance decides but its noise.
+struct Scene {
+  Kind kind;
+  Frame object, surface, ground;
+  Texture ground_texture;
+  Color first, second;                      // of the object
+  Color ground_first, ground_second;        // from one side of the background to the other
+  float ground_strength;                    // of the background's texture
+  std::array<Bar, 2> bars;
+  size_t bar_count;
+  float light_x, light_y;                   // slope of the light across the picture
+  float noise;
+};
+
+constexpr float kTurn = std::numbers::pi_v<float>;
+
+Scene random_scene(const Kind& kind, RandomSequence& random) {
+  static constexpr std::array<Texture, 5> kGrounds{checks, dots, stripes, waves, wedges};
+  Scene scene{};
+  scene.kind = kind;
+  scene.object = random_frame(random, {0.5f, 0.5f}, 0.1f, 0.3f, 0.42f, kTurn / 6);
+  scene.surface = random_frame(random, {0.5f, 0.5f}, 0.1f, 0.095f, 0.135f, kTurn);
+  scene.ground = random_frame(random, {0.5f, 0.5f}, 0.5f, 0.1f, 0.3f, kTurn);
+  scene.ground_texture = kGrounds[random.below(kGrounds.size())];
+  scene.ground_first = random_color(random);
+  scene.ground_second = mix(scene.ground_first, random_color(random), 0.4f);
+  scene.ground_strength = random.uniform(0, 0.18f);
+  scene.first = contrasting_color(random, {scene.ground_first, scene.ground_second}, 0.15f);
+  scene.second = contrasting_color(random, {scene.first}, 0.3f);
+  scene.bar_count = random.below(scene.bars.size() + 1);
+  for (Bar& bar : scene.bars) bar = {random_frame(random, {0.5f, 0.5f}, 0.4f, 1, 1, kTurn), random.uniform(0.01f, 0.035f), random_color(random)};
+  scene.light_x = random.uniform(-0.4f, 0.4f);
+  scene.light_y = random.uniform(-0.4f, 0.4f);
+  scene.noise = random.uniform(0.01f, 0.07f);
+  return scene;
+}
+
+Color color_at(const Scene& scene, Point p) {
+  for (size_t i = 0; i < scene.bar_count; ++i)
+    if (std::abs(scene.bars[i].frame(p).x) < scene.bars[i].half_width) return scene.bars[i].color;
+  if (scene.kind.shape(scene.object(p))) return scene.kind.texture(scene.surface(p)) ? scene.second : scene.first;
+  const Color ground = mix(scene.ground_first, scene.ground_second, p.x);
+  return scene.ground_texture(scene.ground(p)) ? mix(ground, {1 - ground.r, 1 - ground.g, 1 - ground.b}, scene.ground_strength) : ground;
+}
+
+uint8_t to_byte(float value) { return static_cast<uint8_t>(std::lround(255 * std::clamp(value, 0.0f, 1.0f))); }
+
+}  // namespace
+
+const std::vector<std::string>& demo_classes(DemoTask task) { return task_of(task).classes; }
+
+io::Image draw_demo_image(DemoTask task, int64_t class_index, uint64_t seed, int64_t index, int64_t side) {
+  const Task& drawn = task_of(task);
+  VTL_CHECK(class_index >= 0 && class_index < static_cast<int64_t>(drawn.kinds.size()), "demo: class ", class_index, " of ",
+            drawn.kinds.size());
+  VTL_CHECK(side > 0, "demo: pictures with a side of ", side, " pixels, expected at least one");
+  const auto substream = static_cast<uint32_t>(task == DemoTask::source ? class_index : 1000 + class_index);
+  RandomSequence random(seed, RandomStream::demo, substream, static_cast<uint32_t>(index));
+  const Scene scene = random_scene(drawn.kinds[static_cast<size_t>(class_index)], random);
+
+  constexpr int kSamples = 2;  // a side of the grid within each pixel: smooth edges
+  io::Image image{side, side, {}};
+  image.rgb.reserve(static_cast<size_t>(side * side) * 3);
+  const float step = 1 / static_cast<float>(side);
+  for (int64_t y = 0; y < side; ++y)
+    for (int64_t x = 0; x < side; ++x) {
+      Color sum{0, 0, 0};
+      for (int sample = 0; sample < kSamples * kSamples; ++sample) {
+        const Point p{(static_cast<float>(x) + (static_cast<float>(sample % kSamples) + 0.5f) / kSamples) * step,
+                      (static_cast<float>(y) + (static_cast<float>(sample / kSamples) + 0.5f) / kSamples) * step};
+        const Color color = color_at(scene, p);
+        sum = {sum.r + color.r, sum.g + color.g, sum.b + color.b};
+      }
+      const float across = static_cast<float>(x) * step - 0.5f, down = static_cast<float>(y) * step - 0.5f;
+      const float light = (1 + scene.light_x * across + scene.light_y * down) / (kSamples * kSamples);
+      const float noise = scene.noise * random.normal();
+      for (const float channel : {sum.r, sum.g, sum.b}) image.rgb.push_back(to_byte(channel * light + noise));
+    }
+  return image;
+}
+
+void write_demo_images(const std::filesystem::path& folder, DemoTask task, uint64_t seed, int64_t first, int64_t count) {
+  const std::vector<std::string>& classes = demo_classes(task);
+  for (const std::string& name : classes) {
+    std::error_code error;
+    std::filesystem::create_directories(folder / name, error);
+    if (error) fail(ErrorKind::io, (folder / name).string(), ": the folder cannot be made: ", error.message());
+  }
+  std::mutex mutex;
+  std::exception_ptr failure;
+  parallel_chunks(static_cast<int64_t>(classes.size()) * count, [&](int64_t chunk) {
+    try {
+      const int64_t class_index = chunk / count, index = first + chunk % count;
+      char name[32];
+      std::snprintf(name, sizeof name, "%04d.png", static_cast<int>(index));
+      io::write_png(folder / classes[static_cast<size_t>(class_index)] / name, draw_demo_image(task, class_index, seed, index));
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      failure = std::current_exception();
+    }
+  });
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace vtl::finetune

@@ -9,16 +9,19 @@ namespace {
 
 template <class T, Activation K>
 void forward(Stream& stream, const T* x, const float* bias, T* y, ActivationDims d) {
+  const auto value = [&](int64_t at, vfloat shift, auto lanes) VTL_INLINE_BODY {
+    prefetch(x + at);
+    prefetch_to_write(y + at);
+    const vfloat result = activate(K, load_n(x + at, lanes) + shift);
+    store_n(y + at, result, lanes);
+    return result;
+  };
   if (!bias) {
-    parallel_lanes(d.rows * d.cols, [&](int64_t i, auto lanes)
-                                        VTL_INLINE_BODY { store_n(y + i, activate(K, load_n(x + i, lanes)), lanes); });
+    parallel_lanes(d.rows * d.cols, [&](int64_t i, auto lanes) VTL_INLINE_BODY { value(i, vfloat{}, lanes); });
     return;
   }
   rows_with_column_sum(stream, d.rows, d.cols, Dest{}, [&](int64_t r, int64_t c, auto lanes) VTL_INLINE_BODY {
-    const int64_t at = r * d.cols + c;
-    const vfloat value = activate(K, load_n(x + at, lanes) + load_n(bias + c, lanes));
-    store_n(y + at, value, lanes);
-    return value;
+    return value(r * d.cols + c, load_n(bias + c, lanes), lanes);
   });
 }
 
@@ -27,12 +30,14 @@ void backward(Stream& stream, const T* dy, const T* x, const float* bias, const 
               ActivationDims d) {
   auto* out = static_cast<T*>(dx.out);
   const auto* addend = static_cast<const T*>(dx.addend);
+  const T* kept = y ? y : x;
   // The gradient at element `at`, whose column has `shift` added to x.
   const auto gradient = [&](int64_t at, vfloat shift, auto lanes) VTL_INLINE_BODY {
-    const vfloat g = load_n(dy + at, lanes);
-    const vfloat value = y ? activate_backward_from_output<K>(g, load_n(y + at, lanes))
-                           : activate_backward<K>(g, load_n(x + at, lanes) + shift);
-    if (out) store_n(out + at, addend ? value + load_n(addend + at, lanes) : value, lanes);
+    prefetch(dy + at);
+    prefetch(kept + at);
+    const vfloat g = load_n(dy + at, lanes), z = load_n(kept + at, lanes);
+    const vfloat value = y ? activate_backward_from_output<K>(g, z) : activate_backward<K>(g, z + shift);
+    if (out) prefetch_to_write(out + at), store_n(out + at, addend ? value + load_n(addend + at, lanes) : value, lanes);
     return value;
   };
   if (!bias && !dbias.wanted()) {

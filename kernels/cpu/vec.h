@@ -37,10 +37,18 @@ VTL_INLINE vfloat load(const float* from) {
   __builtin_memcpy(&x, from, sizeof x);
   return x;
 }
+VTL_INLINE vfloat widen(vhalf h) {
+#if defined(__AVX512F__)
+  // In one instruction and a shift; for __builtin_convertvector the compiler works on halves.
+  return (vfloat)((vuint)_mm512_maskz_cvtepu16_epi32(0xffff, (__m256i)h) << 16);
+#else
+  return (vfloat)(__builtin_convertvector(h, vuint) << 16);
+#endif
+}
 VTL_INLINE vfloat load(const bf16* from) {
   vhalf h;
   __builtin_memcpy(&h, from, sizeof h);
-  return (vfloat)(__builtin_convertvector(h, vuint) << 16);
+  return widen(h);
 }
 VTL_INLINE void store(float* to, vfloat x) { __builtin_memcpy(to, &x, sizeof x); }
 VTL_INLINE vhalf narrow(vfloat x) {
@@ -67,7 +75,7 @@ VTL_INLINE vfloat load_part(const float* from, int64_t count) {
 }
 VTL_INLINE vfloat load_part(const bf16* from, int64_t count) {
   const vhalf h = (vhalf)_mm256_maskz_loadu_epi16(first_lanes(count), from);
-  return (vfloat)(__builtin_convertvector(h, vuint) << 16);
+  return widen(h);
 }
 VTL_INLINE void store_part(float* to, vfloat x, int64_t count) {
   _mm512_mask_storeu_ps(to, first_lanes(count), (__m512)x);
@@ -97,8 +105,14 @@ VTL_INLINE T from_float(float x) {
   return static_cast<T>(x);
 }
 
+// a > b ? a : b and a < b ? a : b, lane by lane: the second where one is not a number.
+#if defined(__AVX512F__)
+VTL_INLINE vfloat vmax(vfloat a, vfloat b) { return (vfloat)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b); }
+VTL_INLINE vfloat vmin(vfloat a, vfloat b) { return (vfloat)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b); }
+#else
 VTL_INLINE vfloat vmax(vfloat a, vfloat b) { return a > b ? a : b; }
 VTL_INLINE vfloat vmin(vfloat a, vfloat b) { return a < b ? a : b; }
+#endif
 VTL_INLINE vfloat clamp(vfloat x, float low, float high) { return vmin(vmax(x, broadcast(low)), broadcast(high)); }
 
 // Sum and maximum over the lanes, in a fixed order (halves).

@@ -1,6 +1,7 @@
 #include "vtl/models/adapter.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <set>
 
@@ -92,6 +93,12 @@ Fused fuse(const LoadedModel& loaded, const LoraSite& site) {
   return fused;
 }
 
+// The scale is alpha / rank in f32; this undoes its rounding.
+double as_written(double alpha) {
+  const double few_digits = std::round(alpha * 1e4) / 1e4;
+  return std::abs(few_digits - alpha) < 1e-6 * alpha ? few_digits : alpha;
+}
+
 void name_base(const ModelFacts& facts, io::AdapterConfig& config) {
   const std::string full = facts.name + "." + facts.tag;
   if (is_known(full)) config.base_model = "timm/" + full;
@@ -151,7 +158,7 @@ void save_adapter(const LoadedModel& loaded, const std::filesystem::path& direct
   for (const LoraSite& site : lora_sites(loaded.model)) {
     if (site.adapters->empty()) continue;
     const Fused fused = fuse(loaded, site);
-    const double alpha = static_cast<double>(fused.scale) * static_cast<double>(fused.rank);
+    const double alpha = as_written(static_cast<double>(fused.scale) * static_cast<double>(fused.rank));
     if (first) {
       config.rank = fused.rank;
       config.alpha = alpha;

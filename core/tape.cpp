@@ -93,8 +93,7 @@ void Tape::run() {
   Tape* const active = std::exchange(context().tape, nullptr);  // backward itself records nothing
   try {
     while (!nodes_.empty()) {
-      Node node = std::move(nodes_.back());
-      nodes_.pop_back();
+      Node& node = nodes_.back();
       bool arrived = false;
       for (const auto& output : node.outputs) arrived |= output.slot->filled;
       if (arrived) {
@@ -108,6 +107,7 @@ void Tape::run() {
       node.backward = nullptr;
       for (const auto& input : node.inputs)
         if (input.slot) contribution_done(*input.slot);
+      nodes_.pop_back();
     }
   } catch (...) {
     context().tape = active;

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "harness/op_case.h"
+#include "vtl/tests/harness/op_case.h"
 #include "vtl/core/error.h"
 #include "vtl/kernels/conv2d/conv2d.h"
 

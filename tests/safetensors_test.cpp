@@ -14,8 +14,8 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "harness/shared.h"
-#include "harness/temp_dir.h"
+#include "vtl/tests/harness/shared.h"
+#include "vtl/tests/harness/temp_dir.h"
 #include "vtl/io/json.h"
 #include "vtl/io/safetensors_writer.h"
 #include "vtl/io/sha256.h"

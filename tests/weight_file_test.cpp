@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "harness/shared.h"
-#include "harness/temp_dir.h"
+#include "vtl/tests/harness/shared.h"
+#include "vtl/tests/harness/temp_dir.h"
 #include "vtl/io/json.h"
 #include "vtl/io/safetensors_writer.h"
 #include "vtl/io/sha256.h"

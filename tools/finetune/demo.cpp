@@ -1,6 +1,5 @@
 #include "vtl/tools/finetune/demo.h"
 
-#include <array>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -16,7 +15,6 @@ namespace fs = std::filesystem;
 
 constexpr const char* kResNet = "resnet18";
 constexpr const char* kVit = "vit_tiny_patch16_224";
-constexpr std::array kStrategies{Strategy::scratch, Strategy::head, Strategy::partial, Strategy::full, Strategy::lora};
 
 // The user's backbone has seen larger pictures than the demonstration draws, and is larger itself: of its input sizes one
 // that all patch sizes divide and two cores manage.
@@ -101,7 +99,7 @@ class Demo {
 
   void use(const DemoBackbone& backbone) {
     result_.backbones.push_back(backbone);
-    for (const Strategy strategy : kStrategies)
+    for (const Strategy strategy : options_.strategies)
       if (!result_.stopped) fine_tune(backbone, strategy);
   }
 

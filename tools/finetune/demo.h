@@ -31,6 +31,7 @@ struct DemoOptions {
   ModelOptions backbone;      // the user's own, in place of the two pretrained ones; both fields or none
   RunOptions run;             // batch size, threads, precision, ...; no input size: the demonstration's, or the own backbone's
   uint64_t seed = 0;
+  std::vector<Strategy> strategies{Strategy::scratch, Strategy::head, Strategy::partial, Strategy::full, Strategy::lora};
   DemoWork work;
 };
 

@@ -34,7 +34,6 @@ float square(float x) { return x * x; }
 using Shape = bool (*)(Point);
 
 bool disc(Point p) { return p.x * p.x + p.y * p.y < square(0.8f); }
-bool box(Point p) { return std::max(std::abs(p.x), std::abs(p.y)) < 0.72f; }
 bool triangle(Point p) { return p.y < 0.6f && 1.7f * std::abs(p.x) - p.y < 0.95f; }
 bool cross(Point p) { return std::min(std::abs(p.x), std::abs(p.y)) < 0.27f && std::max(std::abs(p.x), std::abs(p.y)) < 0.9f; }
 
@@ -47,10 +46,6 @@ bool star(Point p) {
   return (kTip - x) * valley_y > (kTip - valley_x) * y;  // on the inner side of the edge from tip to valley
 }
 
-bool heart(Point p) {
-  const float x = 1.25f * p.x, y = -1.25f * p.y + 0.1f, q = x * x + y * y - 1;
-  return q * q * q < x * x * y * y * y;
-}
 
 bool ring(Point p) {
   const float radius = std::hypot(p.x, p.y);
@@ -110,8 +105,8 @@ Task combine(const std::vector<Named<Shape>>& shapes, const std::vector<Named<Te
 }
 
 const Task& task_of(DemoTask task) {
-  static const Task source = combine({{"box", box}, {"cross", cross}, {"disc", disc}, {"heart", heart}, {"star", star}, {"triangle", triangle}},
-                                     {{"checks", checks}, {"dots", dots}, {"grid", grid}, {"stripes", stripes}, {"wedges", wedges}});
+  static const Task source = combine({{"cross", cross}, {"disc", disc}, {"star", star}, {"triangle", triangle}},
+                                     {{"checks", checks}, {"dots", dots}, {"grid", grid}, {"stripes", stripes}});
   static const Task target = combine({{"arrow", arrow}, {"crescent", crescent}, {"ring", ring}},
                                      {{"bricks", bricks}, {"rings", rings}, {"zigzags", zigzags}});
   return task == DemoTask::source ? source : target;
@@ -140,16 +135,11 @@ Color random_color(RandomSequence& random) {
   return {r, g, b};
 }
 
-// Until one differs from all of `others` in brightness; the class must be visible, whatever the colours.
-Color contrasting_color(RandomSequence& random, std::initializer_list<Color> others, float difference) {
-  for (int attempt = 0; attempt < 50; ++attempt) {
-    const Color color = random_color(random);
-    if (std::all_of(others.begin(), others.end(),
-                    [&](const Color& other) { return std::abs(luminance(color) - luminance(other)) >= difference; }))
-      return color;
-  }
-  const float brightness = luminance(*others.begin()) < 0.5f ? 0.95f : 0.05f;
-  return {brightness, brightness, brightness};
+// A random muted hue, as bright as asked.
+Color random_color(RandomSequence& random, float darkest, float brightest) {
+  const Color color = mix(random_color(random), {0.5f, 0.5f, 0.5f}, 0.5f);
+  const float wanted = random.uniform(darkest, brightest), is = luminance(color);
+  return is > wanted ? mix({0, 0, 0}, color, wanted / is) : mix(color, {1, 1, 1}, (wanted - is) / (1 - is));
 }
 
 // A bar over everything.
@@ -179,20 +169,21 @@ Scene random_scene(const Kind& kind, RandomSequence& random) {
   static constexpr std::array<Texture, 5> kGrounds{checks, dots, stripes, waves, wedges};
   Scene scene{};
   scene.kind = kind;
-  scene.object = random_frame(random, {0.5f, 0.5f}, 0.1f, 0.3f, 0.42f, kTurn / 6);
-  scene.surface = random_frame(random, {0.5f, 0.5f}, 0.1f, 0.095f, 0.135f, kTurn);
+  scene.object = random_frame(random, {0.5f, 0.5f}, 0.05f, 0.4f, 0.48f, kTurn / 18);
+  scene.surface = random_frame(random, {0.5f, 0.5f}, 0.1f, 0.13f, 0.15f, kTurn / 12);
   scene.ground = random_frame(random, {0.5f, 0.5f}, 0.5f, 0.1f, 0.3f, kTurn);
   scene.ground_texture = kGrounds[random.below(kGrounds.size())];
-  scene.ground_first = random_color(random);
-  scene.ground_second = mix(scene.ground_first, random_color(random), 0.4f);
+  scene.ground_first = random_color(random, 0.3f, 0.5f);
+  scene.ground_second = random_color(random, 0.3f, 0.5f);
   scene.ground_strength = random.uniform(0, 0.18f);
-  scene.first = contrasting_color(random, {scene.ground_first, scene.ground_second}, 0.15f);
-  scene.second = contrasting_color(random, {scene.first}, 0.3f);
+  // Whatever the hues, the object stands out by its brightness.
+  scene.first = random_color(random, 0.65f, 0.9f);
+  scene.second = random_color(random, 0.05f, 0.25f);
   scene.bar_count = random.below(scene.bars.size() + 1);
   for (Bar& bar : scene.bars) bar = {random_frame(random, {0.5f, 0.5f}, 0.4f, 1, 1, kTurn), random.uniform(0.01f, 0.035f), random_color(random)};
   scene.light_x = random.uniform(-0.4f, 0.4f);
   scene.light_y = random.uniform(-0.4f, 0.4f);
-  scene.noise = random.uniform(0.01f, 0.07f);
+  scene.noise = random.uniform(0.01f, 0.03f);
   return scene;
 }
 

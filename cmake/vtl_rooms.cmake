@@ -8,6 +8,13 @@ set(vtl_flags_avx512 -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -ma
 set(vtl_flags_avx512bf16 -O3 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16
     -mprefer-vector-width=512 -DVTL_CPU=cpu_avx512bf16)
 
+# Sanitizers look at what the code does, not at how fast; instrumented and inlined as far as -O3 goes, it would compile for ages.
+if(VTL_SANITIZE)
+  foreach(level plain avx2 avx512 avx512bf16)
+    list(REMOVE_ITEM vtl_flags_${level} -O3)
+  endforeach()
+endif()
+
 function(vtl_add_rooms target)
   file(GLOB rooms CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/*/*_cpu.cpp)
   foreach(cpu_file ${rooms})

@@ -385,3 +385,80 @@ TEST_CASE("lora leaves the merged model in best and the same epoch in adapter") 
   models::load_adapter(adapted, options.out / "adapter");
   CHECK(evaluate(adapted, pictures().val, options.run).metrics.loss == doctest::Approx(result.best.loss).epsilon(1e-4));
 }
+
+TEST_CASE("a run that was stopped and resumed ends with the bits of one that was not") {
+  const test::TempDir folder;
+  for (const Strategy strategy : {Strategy::two_stage, Strategy::lora}) {
+    CAPTURE(name(strategy));
+    TrainOptions options = quick(strategy, 2);
+    options.augment = io::AugmentPreset::standard;
+    options.rank = 2;
+    options.out = folder / (std::string(name(strategy)) + "-whole");
+    const TrainResult whole = train(options, make_model(), pictures());
+
+    options.out = folder / name(strategy);
+    TrainResult parts = whole;
+    int64_t runs = 0;
+    // In the middle of an epoch, at the end of one, in the other phase.
+    for (const int64_t stop_at : {2, 3, 5, 100}) {
+      Callbacks callbacks;
+      int64_t last = 0;
+      callbacks.on_event = [&](const Event& event) {
+        if (const auto* step = std::get_if<StepEvent>(&event)) last = step->step;
+      };
+      callbacks.stop_requested = [&] { return last == stop_at; };
+      parts = train(options, make_model(), pictures(), callbacks);
+      CHECK(std::filesystem::exists(options.out / "summary.json") == (stop_at == 100));
+      CHECK(parts.stop == (stop_at == 100 ? StopReason::finished : StopReason::requested));
+      ++runs;
+    }
+    CHECK(runs == 4);
+    CHECK(parts.steps == whole.steps);
+    CHECK(parts.best_epoch == whole.best_epoch);
+    CHECK(parts.best.loss == whole.best.loss);
+    REQUIRE(parts.history.size() == whole.history.size());
+    for (size_t i = 0; i < whole.history.size(); ++i) {
+      CHECK(parts.history[i].train_loss == whole.history[i].train_loss);
+      CHECK(parts.history[i].validation.loss == whole.history[i].validation.loss);
+    }
+    CHECK(bits(parts.model.model) == bits(whole.model.model));
+    for (const char* model : {"best", "last"})
+      CHECK(slurp(options.out / model / "model.safetensors") ==
+            slurp(folder / (std::string(name(strategy)) + "-whole") / model / "model.safetensors"));
+    // Each step is recorded once.
+    std::vector<int64_t> steps;
+    std::istringstream lines(slurp(options.out / "metrics.jsonl"));
+    for (std::string line; std::getline(lines, line);)
+      if (const auto event = nlohmann::json::parse(line); event["event"] == "step") steps.push_back(event["step"]);
+    REQUIRE(steps.size() == static_cast<size_t>(whole.steps));
+    for (size_t i = 0; i < steps.size(); ++i) CHECK(steps[i] == static_cast<int64_t>(i) + 1);
+    CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::bad_argument);
+  }
+}
+
+TEST_CASE("a run is resumed only with the options it was begun with") {
+  const test::TempDir folder;
+  TrainOptions options = quick(Strategy::head, 2);
+  options.out = folder / "run";
+  Callbacks stop;
+  stop.stop_requested = [] { return true; };
+  train(options, make_model(), pictures(), stop);
+  CHECK(can_resume(options.out, options));
+  TrainOptions other = options;
+  other.lr = 0.5;
+  CHECK_FALSE(can_resume(options.out, other));
+  CHECK(kind_of_failure([&] { train(other, make_model(), pictures()); }) == ErrorKind::bad_argument);
+  other.resume = ResumeChoice::on;
+  CHECK(kind_of_failure([&] { train(other, make_model(), pictures()); }) == ErrorKind::bad_argument);
+  options.resume = ResumeChoice::off;
+  CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::bad_argument);
+  options.resume = ResumeChoice::automatic;
+  options.run.workers = 1;
+  CHECK(train(options, make_model(), pictures()).stop == StopReason::finished);
+
+  TrainOptions broken = options;
+  broken.out = folder / "broken";
+  train(broken, make_model(), pictures(), stop);
+  std::ofstream(broken.out / "checkpoints" / "last.safetensors", std::ios::trunc) << "garbage";
+  CHECK(kind_of_failure([&] { train(broken, make_model(), pictures()); }) == ErrorKind::bad_model);
+}

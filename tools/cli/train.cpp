@@ -8,6 +8,7 @@
 #include "vtl/tools/cli/interrupt.h"
 #include "vtl/tools/cli/terminal.h"
 #include "vtl/tools/finetune/json.h"
+#include "vtl/tools/finetune/run_folder.h"
 #include "vtl/tools/finetune/trainer.h"
 
 namespace vtl::cli {

@@ -27,7 +27,7 @@ Json nine_digits(double value) {
 Json metrics(const Metrics& m) {
   Json per_class = Json::array();
   for (const ClassMetrics& c : m.per_class)
-    per_class.push_back({{"class", c.name}, {"precision", c.precision}, {"recall", c.recall}, {"f1", c.f1}, {"support", c.support}});
+    per_class.push_back({{"class", c.name}, {"precision", c.precision}, {"recall", c.recall}, {"f1", c.f1}, {"support", c.support}, {"auc", c.auc ? Json(*c.auc) : Json(nullptr)}});
   return {{"images", m.images},
           {"loss", finite(m.loss)},
           {"accuracy", m.accuracy},
@@ -164,6 +164,26 @@ std::string to_json(const Evaluation& evaluation) {
   json["bad_files"] = bad_files(evaluation.bad_files);
   json["seconds"] = evaluation.seconds;
   return dump(json);
+}
+
+std::string to_json(const Metrics& m) { return dump(metrics(m)); }
+
+Metrics metrics_from_json(const std::string& text) {
+  const Json json = Json::parse(text);
+  const auto number = [](const Json& value) { return value.is_null() ? std::nan("") : value.get<double>(); };
+  const auto optional = [](const Json& value) { return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>()); };
+  Metrics m;
+  json.at("images").get_to(m.images);
+  m.loss = number(json.at("loss"));
+  json.at("accuracy").get_to(m.accuracy);
+  json.at("top5").get_to(m.top5);
+  json.at("macro_f1").get_to(m.macro_f1);
+  m.auc = optional(json.at("auc"));
+  for (const Json& c : json.at("per_class"))
+    m.per_class.push_back({c.at("class").get<std::string>(), c.at("precision").get<double>(), c.at("recall").get<double>(),
+                           c.at("f1").get<double>(), c.at("support").get<int64_t>(), optional(c.at("auc"))});
+  json.at("confusion").get_to(m.confusion);
+  return m;
 }
 
 std::string to_json(const models::ModelFacts& model, const std::vector<Prediction>& predictions, PredictionJson options) {

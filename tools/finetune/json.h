@@ -14,6 +14,9 @@ namespace vtl::finetune {
 std::string to_json(const Event& event);          // a line of metrics.jsonl
 std::string to_json(const TrainResult& result);   // summary.json
 std::string to_json(const Evaluation& evaluation);
+std::string to_json(const Metrics& metrics);
+// What to_json(Metrics) wrote. Throws nlohmann's exceptions through: for text that we wrote ourselves.
+Metrics metrics_from_json(const std::string& text);
 struct PredictionJson {
   bool logits = false;
 };

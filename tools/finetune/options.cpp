@@ -207,6 +207,10 @@ const std::vector<Entry<TrainOptions>>& train_table() {
        VTL_SET(O) { o.val_split = percentage(flag, text); }},
       {{"--max-bad", "P%", "1%", "unreadable files allowed"}, VTL_SET(O) { o.max_bad = percentage(flag, text); }},
       {{"--out", "FOLDER", "runs/NAME", "where the run is written"}, VTL_SET(O) { (void)flag, o.out = text; }},
+      {{"--resume", "auto|on|off", "auto", "continue the stopped run in --out"},
+       VTL_SET(O) {
+         o.resume = choice<ResumeChoice>(flag, text, {{"auto", ResumeChoice::automatic}, {"on", ResumeChoice::on}, {"off", ResumeChoice::off}});
+       }},
       {{"--dry-run", "", "off", "print the plan and stop"}, VTL_SET(O) { o.dry_run = on_off(flag, text); }},
   };
   return table;
@@ -272,6 +276,15 @@ const char* name(BatchNormChoice choice) {
     case BatchNormChoice::frozen: return "frozen";
   }
   return "by strategy";
+}
+
+const char* name(ResumeChoice choice) {
+  switch (choice) {
+    case ResumeChoice::automatic: return "auto";
+    case ResumeChoice::off: return "off";
+    case ResumeChoice::on: return "on";
+  }
+  return "auto";
 }
 
 void validate(const RunOptions& options) {
@@ -393,16 +406,6 @@ Precision resolve_precision(const RunOptions& options) {
   if (options.precision) return *options.precision;
   const bool native = options.device.kind == DeviceKind::cpu ? cpu_level() == CpuLevel::avx512bf16 : true;
   return native ? Precision::bf16 : Precision::fp32;
-}
-
-std::filesystem::path default_run_folder(const TrainOptions& options) {
-  // "data/flowers/" and "data/flowers.csv" both give "flowers".
-  const std::filesystem::path data = (options.data / "").parent_path().stem();
-  const std::string base = concat(data.empty() ? "run" : data.string(), "-", name(options.strategy));
-  std::filesystem::path folder = std::filesystem::path("runs") / base;
-  for (int number = 2; std::filesystem::exists(folder); ++number)
-    folder = std::filesystem::path("runs") / concat(base, "-", number);
-  return folder;
 }
 
 }  // namespace vtl::finetune

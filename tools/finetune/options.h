@@ -27,6 +27,11 @@ const char* name(Strategy strategy);
 enum class BatchNormChoice { by_strategy, train, frozen };
 const char* name(BatchNormChoice choice);
 
+// What to do when `out` holds a run that was stopped: continue when it was begun with the same options, never, or fail when
+// it cannot be continued.
+enum class ResumeChoice { automatic, off, on };
+const char* name(ResumeChoice choice);
+
 // What every command that runs a model takes.
 struct RunOptions {
   Device device = Device::cpu();
@@ -81,6 +86,7 @@ struct TrainOptions {
   double val_split = 20;  // per cent
   double max_bad = 1;     // per cent
   std::filesystem::path out;  // empty: nothing is written
+  ResumeChoice resume = ResumeChoice::automatic;
   bool dry_run = false;       // the plan only
 };
 
@@ -118,8 +124,5 @@ LearningRates learning_rates(const TrainOptions& options);
 
 // bf16 where none was asked for and the device computes in it natively.
 Precision resolve_precision(const RunOptions& options);
-
-// runs/DATA-STRATEGY below the working directory, with a number when that folder is there already.
-std::filesystem::path default_run_folder(const TrainOptions& options);
 
 }  // namespace vtl::finetune

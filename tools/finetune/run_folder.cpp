@@ -7,6 +7,7 @@
 
 #include "vtl/core/cpu.h"
 #include "vtl/core/error.h"
+#include "vtl/io/json.h"
 #include "vtl/tools/finetune/json.h"
 
 namespace vtl::finetune {
@@ -42,6 +43,24 @@ std::string pretty(const std::string& json) {
   return nlohmann::ordered_json::parse(json).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
+// Cut to `bytes`, to be written on.
+std::ofstream open_at(const fs::path& path, uint64_t bytes) {
+  std::error_code error;
+  if (fs::file_size(path, error) < bytes || error)
+    fail(ErrorKind::bad_data, path.string(), ": is shorter than when the run was stopped; begin anew in another folder");
+  fs::resize_file(path, bytes, error);
+  std::ofstream file(path, std::ios::binary | std::ios::app);
+  if (error || !file) fail(ErrorKind::io, path.string(), ": cannot be written: ", error ? error.message() : std::strerror(errno));
+  return file;
+}
+
+// The options that two parts of one run share.
+nlohmann::json identity(const std::string& options) {
+  nlohmann::json json = nlohmann::json::parse(options);
+  for (const char* key : {"out", "threads", "workers"}) json.erase(key);
+  return json;
+}
+
 fs::path make_folder(fs::path path) {
   if (is_run_folder(path))
     fail(ErrorKind::bad_argument, "--out: ", path.string(), " holds another run; choose another folder, or remove it");
@@ -61,11 +80,36 @@ bool is_run_folder(const fs::path& path) {
   return fs::exists(path / "run.json", ignored) || fs::exists(path / "metrics.jsonl", ignored);
 }
 
+bool can_resume(const fs::path& path, const TrainOptions& options) {
+  std::error_code ignored;
+  if (!is_run_folder(path) || fs::exists(path / "summary.json", ignored)) return false;
+  if (!fs::exists(RunFolder::checkpoint_of(path), ignored)) return false;
+  const nlohmann::json run = io::read_json_file(path / "run.json", ErrorKind::bad_data);
+  return run.contains("options") && identity(run["options"].dump()) == identity(options_json(options));
+}
+
+fs::path default_run_folder(const TrainOptions& options) {
+  // "data/flowers/" and "data/flowers.csv" both give "flowers".
+  const fs::path data = (options.data / "").parent_path().stem();
+  const std::string base = concat(data.empty() ? "run" : data.string(), "-", name(options.strategy));
+  fs::path folder = fs::path("runs") / base;
+  for (int number = 2; fs::exists(folder); ++number) {
+    if (options.resume != ResumeChoice::off && can_resume(folder, options)) break;
+    folder = fs::path("runs") / concat(base, "-", number);
+  }
+  return folder;
+}
+
 RunFolder::RunFolder(fs::path path) : path_(make_folder(std::move(path))) {
   events_ = open_for_writing(path_ / "metrics.jsonl");
   table_ = open_for_writing(path_ / "metrics.csv");
   write_line(table_, path_, "epoch,train_loss,train_accuracy,val_loss,val_accuracy,top5,macro_f1,auc,seconds");
 }
+
+RunFolder::RunFolder(fs::path path, uint64_t events_bytes, uint64_t table_bytes)
+    : path_(std::move(path)),
+      events_(open_at(path_ / "metrics.jsonl", events_bytes)),
+      table_(open_at(path_ / "metrics.csv", table_bytes)) {}
 
 void RunFolder::write_run(const TrainOptions& options, const Plan& plan, const std::string& base_sha256) {
   const nlohmann::ordered_json run = {{"vtl", VTL_VERSION},
@@ -85,6 +129,15 @@ void RunFolder::record(const Event& event) {
              concat(epoch->epoch, ',', epoch->train_loss, ',', epoch->train_accuracy, ',', val.loss, ',', val.accuracy, ',',
                     val.top5, ',', val.macro_f1, ',', val.auc ? concat(*val.auc) : "", ',', epoch->seconds));
 }
+
+void RunFolder::remove_checkpoint() {
+  std::error_code ignored;
+  fs::remove_all(path_ / "checkpoints", ignored);
+}
+
+// Every line is flushed, so the sizes on disk are those of whole lines.
+uint64_t RunFolder::events_bytes() const { return fs::file_size(path_ / "metrics.jsonl"); }
+uint64_t RunFolder::table_bytes() const { return fs::file_size(path_ / "metrics.csv"); }
 
 void RunFolder::write_summary(const TrainResult& result) { write_file(path_ / "summary.json", pretty(to_json(result))); }
 

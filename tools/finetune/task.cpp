@@ -1,5 +1,7 @@
 #include "vtl/tools/finetune/task.h"
 
+#include <algorithm>
+
 #include "vtl/core/error.h"
 #include "vtl/layers/softmax_xent.h"
 #include "vtl/tools/finetune/tensor_values.h"
@@ -46,6 +48,19 @@ class ClassificationTask : public Task {
     return layers::softmax_xent(output, targets, loss_);
   }
   std::unique_ptr<Observer> observer() const override { return std::make_unique<ClassificationObserver>(class_names_); }
+
+  int64_t count_right(const Tensor& output, const Tensor& targets) const override {
+    const std::vector<float> logits = host_values(output);
+    std::vector<int64_t> labels(static_cast<size_t>(targets.numel()));
+    targets.copy_to_host(std::as_writable_bytes(std::span(labels)));
+    const int64_t classes = output.dim(-1);
+    int64_t right = 0;
+    for (size_t i = 0; i < labels.size(); ++i) {
+      const auto row = logits.begin() + static_cast<int64_t>(i) * classes;
+      right += std::max_element(row, row + classes) - row == labels[i];
+    }
+    return right;
+  }
 
  private:
   std::vector<std::string> class_names_;

@@ -24,6 +24,8 @@ class Task {
   // The mean over the batch: one f32, differentiable in `output`.
   virtual Tensor loss(const Tensor& output, const Tensor& targets) const = 0;
   virtual std::unique_ptr<Observer> observer() const = 0;
+  // How many of the batch are right, whatever that means: the training accuracy, without keeping outputs.
+  virtual int64_t count_right(const Tensor& output, const Tensor& targets) const = 0;
 };
 
 struct ClassificationOptions {

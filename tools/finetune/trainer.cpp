@@ -14,6 +14,7 @@
 #include "vtl/models/adapter.h"
 #include "vtl/models/lora.h"
 #include "vtl/optim/optimizer.h"
+#include "vtl/tools/finetune/checkpoint.h"
 #include "vtl/tools/finetune/inputs.h"
 #include "vtl/tools/finetune/memory.h"
 #include "vtl/tools/finetune/plan.h"
@@ -28,7 +29,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kMaxBadSteps = 3;
+constexpr int64_t kMaxBadSteps = 3;
+constexpr double kCheckpointSeconds = 600;  // a run that is killed loses no more than this and an epoch
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
@@ -43,7 +45,7 @@ class Reporter {
     if (callbacks_.on_event) callbacks_.on_event(event);
   }
   bool stop_requested() const { return callbacks_.stop_requested && callbacks_.stop_requested(); }
-  RunFolder* folder() const { return folder_; }
+  RunFolder* folder() const { return folder_; }  // null: nothing is written
   const std::vector<BadFile>& bad_files() const { return bad_files_; }
 
  private:
@@ -52,10 +54,10 @@ class Reporter {
   std::vector<BadFile> bad_files_;
 };
 
-// The mean loss of a step and what the model said, from its micro-batches.
+// Of a step, from its micro-batches; loss is the mean.
 struct StepOutcome {
   double loss = 0;
-  int64_t images = 0;
+  int64_t images = 0, right = 0;
   bool finite = true;
 };
 
@@ -76,19 +78,27 @@ class Run {
           if (seen.insert(member.parameter).second) learning_.push_back(member);
   }
 
+  // Continues where the checkpoint was written.
+  void resume(Checkpoint checkpoint) { from_ = std::move(checkpoint); }
+
   TrainResult operator()() {
     const auto begin = Clock::now();
     result_.plan = make_plan(options_, result_.model, data_, phases_);
     report_(result_.plan);
-    if (RunFolder* folder = report_.folder()) folder->write_run(options_, result_.plan, models::base_sha256(result_.model));
+    RunFolder* const folder = report_.folder();
+    if (folder) folder->write_run(options_, result_.plan, models::base_sha256(result_.model));
     if (!options_.dry_run) {
+      if (from_) take_up(*from_);
       train_phases();
       finish();
       result_.seconds = seconds_since(begin);
     }
     result_.bad_files = report_.bad_files();
     result_.peak_memory_bytes = peak_resident_memory_bytes();
-    if (RunFolder* folder = report_.folder()) folder->write_summary(result_);
+    if (folder && !stopped()) {
+      folder->write_summary(result_);
+      folder->remove_checkpoint();
+    }
     return std::move(result_);
   }
 
@@ -160,11 +170,14 @@ class Run {
 
   void train_phases() {
     const std::vector<PhaseLength> lengths = phase_lengths(options_, phases_, static_cast<int64_t>(data_.train.size()));
-    for (size_t i = 0; i < phases_.size() && lengths[i].steps > 0 && !stopped(); ++i) {
-      train_phase(phases_[i], lengths[i]);
-      first_epoch_ += lengths[i].epochs;
+    for (; at_.phase < static_cast<int64_t>(phases_.size()) && !stopped(); ++at_.phase) {
+      const PhaseLength& length = lengths[static_cast<size_t>(at_.phase)];
+      if (length.steps > 0) train_phase(phases_[static_cast<size_t>(at_.phase)], length);
+      if (stopped()) return;
+      first_epoch_ += length.epochs;
+      at_.epoch = at_.phase_step = at_.batch = at_.without_improvement = 0;
     }
-    if (!stopped() && result_.stop == StopReason::finished && options_.max_steps && result_.steps == *options_.max_steps)
+    if (result_.stop == StopReason::finished && options_.max_steps && at_.steps == *options_.max_steps)
       result_.stop = StopReason::max_steps;
   }
 
@@ -175,52 +188,57 @@ class Run {
     how.momentum = static_cast<float>(options_.momentum);
     how.clip_norm = static_cast<float>(options_.clip);
     optim::Optimizer optimizer(how, phase.groups, model().device, options_.seed);
+    if (from_) {
+      optimizer.load_state(from_->optimizer);
+      from_.reset();
+    }
     const optim::Schedule schedule{options_.schedule, length.steps, optim::warmup_steps(options_.warmup, length.steps)};
 
-    report_(PhaseEvent{phase.name, first_epoch_ + 1, result_.plan.phases[&phase - phases_.data()].trainable_parameters});
+    report_(PhaseEvent{phase.name, first_epoch_ + at_.epoch + 1,
+                       result_.plan.phases[static_cast<size_t>(at_.phase)].trainable_parameters});
     const std::unique_ptr<Inputs> train = train_inputs(phase), val = val_inputs(phase);
-    int64_t phase_step = 0, without_improvement = 0;
-    for (int64_t epoch = 0; epoch < length.epochs && !stopped(); ++epoch) {
-      const auto begin = Clock::now();
+    for (; at_.epoch < length.epochs; ++at_.epoch) {
       EpochEvent event;
-      event.epoch = first_epoch_ + epoch + 1;
+      event.epoch = first_epoch_ + at_.epoch + 1;
       event.epochs = result_.plan.epochs;
-      train_epoch(event, *train, optimizer, schedule, phase_step);
+      const auto begin = Clock::now();
+      train_epoch(event, *train, optimizer, schedule);
+      if (stopped()) save_checkpoint(optimizer);
       if (val) event.validation = evaluate(*val);
       event.seconds = seconds_since(begin);
       keep_if_best(event);
-      without_improvement = event.best ? 0 : without_improvement + 1;
       report_(event);
       result_.history.push_back(event);
-      if (options_.early_stop > 0 && without_improvement >= options_.early_stop && !stopped()) {
+      if (stopped()) return;
+      at_.without_improvement = event.best ? 0 : at_.without_improvement + 1;
+      if (options_.early_stop > 0 && at_.without_improvement >= options_.early_stop) {
         result_.stop = StopReason::early_stop;
         return;
       }
+      if (seconds_since(last_checkpoint_) > kCheckpointSeconds && at_.epoch + 1 < length.epochs) {
+        ++at_.epoch;
+        save_checkpoint(optimizer);
+        --at_.epoch;
+      }
     }
-    if (!stopped()) result_.stop = StopReason::finished;
+    result_.stop = StopReason::finished;
   }
 
-  void train_epoch(EpochEvent& event, Inputs& inputs, optim::Optimizer& optimizer, const optim::Schedule& schedule,
-                   int64_t& phase_step) {
-    const auto observer = task_->observer();
-    double loss_sum = 0;
-    int64_t images = 0;
+  // From at_.batch to the end of the epoch, or to where somebody asks to stop.
+  void train_epoch(EpochEvent& event, Inputs& inputs, optim::Optimizer& optimizer, const optim::Schedule& schedule) {
     auto last = Clock::now();
-    inputs.start(event.epoch);
-    for (std::vector<InputBatch> micro_batches; phase_step < schedule.total_steps && gather(inputs, micro_batches);) {
-      const double factor = optim::rate_factor(schedule, phase_step++);
-      const StepOutcome outcome = step(micro_batches, inputs.stage(), optimizer, factor, *observer);
+    inputs.start(event.epoch, at_.batch);
+    for (std::vector<InputBatch> micro_batches; at_.phase_step < schedule.total_steps && gather(inputs, micro_batches);) {
+      at_.batch += static_cast<int64_t>(micro_batches.size());
+      const double factor = optim::rate_factor(schedule, at_.phase_step++);
+      const StepOutcome outcome = step(micro_batches, inputs.stage(), optimizer, factor);
       const StepState state = optimizer.read_state();
       const bool skipped = !outcome.finite || state.skip != 0;
-      check_divergence(skipped, outcome, state);
-      if (!skipped) {
-        loss_sum += outcome.loss * static_cast<double>(outcome.images);
-        images += outcome.images;
-      }
-      ++result_.steps;
+      ++at_.steps;
+      count(outcome, state, skipped);
       const double elapsed = seconds_since(last);
       last = Clock::now();
-      StepEvent done{event.epoch, event.epochs, result_.steps, result_.plan.steps, outcome.loss, {}, state.grad_norm,
+      StepEvent done{event.epoch, event.epochs, at_.steps, result_.plan.steps, outcome.loss, {}, state.grad_norm,
                      static_cast<double>(outcome.images) / elapsed, skipped};
       for (const optim::Group& group : optimizer.groups()) done.rates.emplace_back(group.name, group.learning_rate * factor);
       report_(done);
@@ -229,9 +247,25 @@ class Run {
         break;
       }
     }
-    if (images == 0) return;
-    event.train_loss = loss_sum / static_cast<double>(images);
-    event.train_accuracy = observer->metrics().accuracy;
+    if (at_.images > 0) {
+      event.train_loss = at_.loss_sum / static_cast<double>(at_.images);
+      event.train_accuracy = static_cast<double>(at_.right) / static_cast<double>(at_.images);
+    }
+    if (stopped()) return;
+    at_.batch = at_.images = at_.right = 0;
+    at_.loss_sum = 0;
+  }
+
+  void count(const StepOutcome& outcome, const StepState& state, bool skipped) {
+    if (!skipped) {
+      at_.bad_steps = 0;
+      at_.loss_sum += outcome.loss * static_cast<double>(outcome.images);
+      at_.images += outcome.images;
+      at_.right += outcome.right;
+    } else if (++at_.bad_steps == kMaxBadSteps) {
+      fail(ErrorKind::diverged, "train: ", kMaxBadSteps, " steps in a row were not finite (loss ", outcome.loss, ", gradient norm ",
+           state.grad_norm, " at step ", at_.steps, "); take a lower --lr, a longer --warmup or --precision fp32");
+    }
   }
 
   // The micro-batches of one step; none at the end of the epoch.
@@ -242,13 +276,12 @@ class Run {
     return !micro_batches.empty();
   }
 
-  StepOutcome step(std::vector<InputBatch>& micro_batches, size_t stage, optim::Optimizer& optimizer, double rate_factor,
-                   Observer& observer) const {
+  StepOutcome step(std::vector<InputBatch>& micro_batches, size_t stage, optim::Optimizer& optimizer,
+                   double rate_factor) const {
     TrainingScope training;
     StepScope with_step(optimizer.state());
     StepOutcome outcome;
     for (const InputBatch& batch : micro_batches) outcome.images += batch.count();
-    std::vector<std::pair<Tensor, Tensor>> observed;
     optimizer.zero_grad();
     for (size_t i = 0; i < micro_batches.size(); ++i) {
       const InputBatch batch = std::exchange(micro_batches[i], {});
@@ -266,19 +299,50 @@ class Run {
         tape.clear();
         return outcome;
       }
-      observed.emplace_back(output.value(), batch.labels);
+      outcome.right += task_->count_right(output.value(), batch.labels);
       tape.backward(loss, Tensor::from(std::span(&share, 1), loss.shape(), loss.device()));
     }
     optimizer.step(rate_factor);
-    for (const auto& [output, labels] : observed) observer.observe(output, labels);
     return outcome;
   }
 
-  void check_divergence(bool skipped, const StepOutcome& outcome, const StepState& state) {
-    bad_steps_ = skipped ? bad_steps_ + 1 : 0;
-    if (bad_steps_ < kMaxBadSteps) return;
-    fail(ErrorKind::diverged, "train: ", kMaxBadSteps, " steps in a row were not finite (loss ", outcome.loss, ", gradient norm ",
-         state.grad_norm, " at step ", result_.steps + 1, "); take a lower --lr, a longer --warmup or --precision fp32");
+  // ---- stopping and continuing ----
+
+  void save_checkpoint(const optim::Optimizer& optimizer) {
+    RunFolder* const folder = report_.folder();
+    if (!folder) return;
+    Checkpoint checkpoint;
+    checkpoint.position = at_;
+    checkpoint.best_epoch = result_.best_epoch;
+    checkpoint.best = result_.best;
+    checkpoint.history = result_.history;
+    checkpoint.events_bytes = folder->events_bytes();
+    checkpoint.table_bytes = folder->table_bytes();
+    checkpoint.model = Snapshot(result_.model, learning_).tensors();
+    checkpoint.best_model = best_.tensors();
+    checkpoint.optimizer = optimizer.state_tensors();
+    write_checkpoint(folder->checkpoint(), checkpoint);
+    last_checkpoint_ = Clock::now();
+  }
+
+  // The model as it was, and best/ too, which may have seen a validation after the stop.
+  void take_up(const Checkpoint& checkpoint) {
+    at_ = checkpoint.position;
+    result_.best_epoch = checkpoint.best_epoch;
+    result_.best = checkpoint.best;
+    result_.history = checkpoint.history;
+    if (at_.phase >= static_cast<int64_t>(phases_.size()))
+      fail(ErrorKind::bad_model, "checkpoint: it is in phase ", at_.phase + 1, " of a run that has ", phases_.size());
+    const std::vector<PhaseLength> lengths = phase_lengths(options_, phases_, static_cast<int64_t>(data_.train.size()));
+    for (int64_t i = 0; i < at_.phase; ++i) first_epoch_ += lengths[static_cast<size_t>(i)].epochs;
+    apply(phases_[static_cast<size_t>(at_.phase)], result_.model);
+    if (result_.best_epoch > 0) {
+      best_ = Snapshot(result_.model, learning_, checkpoint.best_model);
+      best_.restore(result_.model);
+      save_best();
+    }
+    Snapshot(result_.model, learning_, checkpoint.model).restore(result_.model);
+    report_(Note{concat("continues after step ", at_.steps)});
   }
 
   // ---- validation and what is kept ----
@@ -310,17 +374,20 @@ class Run {
     result_.best = event.validation;
     result_.best_epoch = event.epoch;
     best_ = Snapshot(result_.model, learning_);
-    RunFolder* folder = report_.folder();
+    save_best();
+  }
+
+  void save_best() const {
+    const RunFolder* folder = report_.folder();
     if (!folder) return;
-    save(folder->best());
+    models::save_model(result_.model, folder->best());
     if (models::has_lora(model())) models::save_adapter(result_.model, folder->adapter());
   }
 
-  void save(const std::filesystem::path& folder) const { models::save_model(result_.model, folder); }
-
   void finish() {
+    result_.steps = at_.steps;
     report_(StopEvent{result_.stop, result_.history.empty() ? 0 : result_.history.back().epoch, result_.steps});
-    if (RunFolder* folder = report_.folder()) save(folder->last());
+    if (const RunFolder* folder = report_.folder()) models::save_model(result_.model, folder->last());
     if (!result_.history.empty() && result_.history.back().epoch != result_.best_epoch) best_.restore(result_.model);
     models::set_learning(result_.model, [](const std::string&, const layers::Parameter&) { return false; });
     if (data_.test.empty()) return;
@@ -338,8 +405,10 @@ class Run {
   std::unique_ptr<io::Loader> train_loader_, val_loader_;
   std::vector<optim::Member> learning_;  // in any phase
   Snapshot best_;
+  RunPosition at_;
   int64_t first_epoch_ = 0;  // epochs of the phases before
-  int bad_steps_ = 0;
+  std::optional<Checkpoint> from_;  // until it is taken up
+  Clock::time_point last_checkpoint_ = Clock::now();
 };
 
 void attach_adapters(const TrainOptions& options, models::LoadedModel& loaded) {
@@ -370,31 +439,54 @@ void check_sources(const TrainOptions& options) {
     fail(ErrorKind::bad_argument, "--weights: missing; give a safetensors file or a model directory, or take --strategy scratch");
 }
 
+// The run folder, and what it holds of a run to continue.
+struct Output {
+  std::optional<RunFolder> folder;
+  std::optional<Checkpoint> checkpoint;
+
+  explicit Output(const TrainOptions& options) {
+    if (options.out.empty() || options.dry_run) return;
+    const bool resumable = options.resume != ResumeChoice::off && can_resume(options.out, options);
+    if (options.resume == ResumeChoice::on && !resumable)
+      fail(ErrorKind::bad_argument, "--resume: ", options.out.string(), " holds no stopped run with these options");
+    if (!resumable) {
+      folder.emplace(options.out);
+      return;
+    }
+    checkpoint = read_checkpoint(RunFolder::checkpoint_of(options.out));
+    folder.emplace(options.out, checkpoint->events_bytes, checkpoint->table_bytes);
+  }
+  RunFolder* get() { return folder ? &*folder : nullptr; }
+};
+
+TrainResult run(const TrainOptions& options, models::LoadedModel model, io::Dataset data, Reporter& report, Output& output) {
+  attach_adapters(options, model);
+  Run run(options, std::move(model), std::move(data), report);
+  if (output.checkpoint) run.resume(std::move(*output.checkpoint));
+  return run();
+}
+
 }  // namespace
 
 TrainResult train(const TrainOptions& options, const Callbacks& callbacks) {
   validate(options);
   check_sources(options);
   const RunScopes scopes(options.run);
-  std::optional<RunFolder> folder;
-  if (!options.out.empty() && !options.dry_run) folder.emplace(options.out);
-  Reporter report(callbacks, folder ? &*folder : nullptr);
+  Output output(options);
+  Reporter report(callbacks, output.get());
   io::Dataset data = io::open_dataset(options.data.string(), {options.val_split / 100, options.seed});
   for (const BadFile& file : io::drop_bad_files(data, options.max_bad / 100)) report(file);
   models::LoadedModel loaded = load(options, data);
   if (options.run.crop_pct) loaded.model.facts.preprocessing.crop_pct = *options.run.crop_pct;
-  attach_adapters(options, loaded);
-  return Run(options, std::move(loaded), std::move(data), report)();
+  return run(options, std::move(loaded), std::move(data), report, output);
 }
 
 TrainResult train(const TrainOptions& options, models::LoadedModel model, io::Dataset data, const Callbacks& callbacks) {
   validate(options);
   const RunScopes scopes(options.run);
-  std::optional<RunFolder> folder;
-  if (!options.out.empty() && !options.dry_run) folder.emplace(options.out);
-  Reporter report(callbacks, folder ? &*folder : nullptr);
-  attach_adapters(options, model);
-  return Run(options, std::move(model), std::move(data), report)();
+  Output output(options);
+  Reporter report(callbacks, output.get());
+  return run(options, std::move(model), std::move(data), report, output);
 }
 
 }  // namespace vtl::finetune

@@ -59,19 +59,44 @@ json config_json(const AdapterConfig& config) {
           {"use_rslora", config.rslora}};
 }
 
-// ---- reading ---------------------------------------------------------------------------------------------------------
+// ---- reading
+// ---------------------------------------------------------------------------------------------------------
 
-const std::set<std::string> kKnown{
-    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "exclude_modules", "fan_in_fan_out", "inference_mode",
-    "init_lora_weights", "layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha", "lora_dropout",
-    "megatron_config", "megatron_core", "modules_to_save", "peft_type", "peft_version", "r", "rank_pattern", "revision",
-    "target_modules", "task_type", "use_dora", "use_rslora"};
+const std::set<std::string> kKnown{"alpha_pattern",
+                                   "auto_mapping",
+                                   "base_model_name_or_path",
+                                   "bias",
+                                   "exclude_modules",
+                                   "fan_in_fan_out",
+                                   "inference_mode",
+                                   "init_lora_weights",
+                                   "layers_pattern",
+                                   "layers_to_transform",
+                                   "loftq_config",
+                                   "lora_alpha",
+                                   "lora_dropout",
+                                   "megatron_config",
+                                   "megatron_core",
+                                   "modules_to_save",
+                                   "peft_type",
+                                   "peft_version",
+                                   "r",
+                                   "rank_pattern",
+                                   "revision",
+                                   "target_modules",
+                                   "task_type",
+                                   "use_dora",
+                                   "use_rslora"};
 
 // Variants that compute something else; absent or empty they say nothing.
-constexpr const char* kMustBeEmpty[] = {
-    "use_dora",        "lora_bias",         "use_qalora",  "alora_invocation_tokens", "target_parameters", "trainable_token_indices",
-    "layer_replication", "velora_config", "monteclora_config", "use_bdlora", "arrow_config", "kasa_config", "megatron_config",
-    "layers_to_transform", "fan_in_fan_out"};
+constexpr const char* kMustBeEmpty[] = {"use_dora",          "lora_bias",
+                                        "use_qalora",        "alora_invocation_tokens",
+                                        "target_parameters", "trainable_token_indices",
+                                        "layer_replication", "velora_config",
+                                        "monteclora_config", "use_bdlora",
+                                        "arrow_config",      "kasa_config",
+                                        "megatron_config",   "layers_to_transform",
+                                        "fan_in_fan_out"};
 
 bool is_empty(const json& value) {
   return value.is_null() || value == false || ((value.is_object() || value.is_array()) && value.empty());
@@ -81,7 +106,8 @@ bool is_plain_name(const std::string& name) { return name.find_first_of("*+?()[]
 
 void require_plain(const std::string& name, const std::string& source) {
   if (!is_plain_name(name))
-    fail(ErrorKind::bad_model, source, ": '", name, "' is a regular expression; only plain module names are understood, list them");
+    fail(ErrorKind::bad_model, source, ": '", name,
+         "' is a regular expression; only plain module names are understood, list them");
 }
 
 std::vector<std::string> names(const json& config, const std::string& key, const std::string& source) {
@@ -110,10 +136,12 @@ std::map<std::string, T> pattern(const json& config, const std::string& key, con
 
 void refuse_variants(const json& config, const std::string& source) {
   const auto type = json_get_or<std::string>(config, "peft_type", source, "");
-  if (type != "LORA") fail(ErrorKind::bad_model, source, ": the adapter's type is '", type, "', only LORA is supported");
+  if (type != "LORA")
+    fail(ErrorKind::bad_model, source, ": the adapter's type is '", type, "', only LORA is supported");
   for (const char* key : kMustBeEmpty)
     if (config.contains(key) && !is_empty(config.at(key)))
-      fail(ErrorKind::bad_model, source, ": \"", key, "\" is set, which is not supported; merge the adapter with PEFT and load the model");
+      fail(ErrorKind::bad_model, source, ": \"", key,
+           "\" is set, which is not supported; merge the adapter with PEFT and load the model");
   const auto bias = json_get_or<std::string>(config, "bias", source, "none");
   if (bias != "none") fail(ErrorKind::bad_model, source, ": \"bias\" is '", bias, "', only none is supported");
   if (config.contains("init_lora_weights") && config.at("init_lora_weights").is_string()) {
@@ -129,7 +157,8 @@ AdapterConfig read_config(const json& config, const std::string& source, std::ve
   if (!config.is_object()) fail(ErrorKind::bad_model, source, ": not a JSON object");
   refuse_variants(config, source);
   for (const auto& [key, value] : config.items())
-    if (!kKnown.count(key) && !is_empty(value)) warnings.push_back("adapter_config.json: the key '" + key + "' is not known and was ignored");
+    if (!kKnown.count(key) && !is_empty(value))
+      warnings.push_back("adapter_config.json: the key '" + key + "' is not known and was ignored");
   AdapterConfig made;
   made.rank = json_get<int64_t>(config, "r", source);
   made.alpha = json_get_or<double>(config, "lora_alpha", source, 8);
@@ -188,10 +217,12 @@ double adapter_scale(const AdapterConfig& config, const std::string& module) {
 void write_adapter(const std::filesystem::path& directory, const Adapter& adapter) {
   std::error_code failed;
   std::filesystem::create_directories(directory, failed);
-  if (failed) fail(ErrorKind::io, "write_adapter: cannot make the directory ", directory.string(), ": ", failed.message());
+  if (failed)
+    fail(ErrorKind::io, "write_adapter: cannot make the directory ", directory.string(), ": ", failed.message());
   std::vector<TensorToWrite> tensors;
   for (const auto& [name, tensor] : adapter.tensors) {
-    VTL_CHECK(tensor.device() == Device::cpu() && tensor.is_dense(), "write_adapter: ", name, " is not a dense host tensor");
+    VTL_CHECK(tensor.device() == Device::cpu() && tensor.is_dense(), "write_adapter: ", name,
+              " is not a dense host tensor");
     std::vector<uint64_t> shape(tensor.shape().dims().begin(), tensor.shape().dims().end());
     tensors.push_back(tensor_from_memory(kPrefix + name, file_dtype(tensor.dtype()), std::move(shape),
                                          {static_cast<const std::byte*>(tensor.data()), tensor.bytes()}));

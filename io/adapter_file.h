@@ -15,10 +15,10 @@ namespace vtl::io {
 struct AdapterConfig {
   int64_t rank = 8;
   double alpha = 8, dropout = 0;
-  bool rslora = false;  // scale alpha / sqrt(rank) instead of alpha / rank
-  std::vector<std::string> target_modules;   // full names, or what they end with after a dot
-  std::vector<std::string> exclude_modules;  // likewise; read, never written
-  std::vector<std::string> modules_to_save;  // stored whole
+  bool rslora = false;                          // scale alpha / sqrt(rank) instead of alpha / rank
+  std::vector<std::string> target_modules;      // full names, or what they end with after a dot
+  std::vector<std::string> exclude_modules;     // likewise; read, never written
+  std::vector<std::string> modules_to_save;     // stored whole
   std::map<std::string, int64_t> rank_pattern;  // module name -> its own rank, alpha
   std::map<std::string, double> alpha_pattern;
   std::string base_model;                        // "timm/resnet18.a1_in1k"; empty: not said
@@ -42,8 +42,8 @@ struct Adapter {
 // Makes the directory. Tensors must be f32 on the host.
 void write_adapter(const std::filesystem::path& directory, const Adapter& adapter);
 
-// Throws bad_model for what is no LoRA, for variants that this engine does not compute (DoRA, ...), for adapters that were
-// trained against modified weights (PiSSA, ...) and for patterns that are not plain names.
+// Throws bad_model for what is no LoRA, for variants that this engine does not compute (DoRA, ...), for adapters that
+// were trained against modified weights (PiSSA, ...) and for patterns that are not plain names.
 Adapter read_adapter(const std::filesystem::path& directory);
 
 }  // namespace vtl::io

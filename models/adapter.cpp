@@ -57,7 +57,8 @@ std::vector<std::string> head_modules(const Model& model) {
   return names;
 }
 
-// ---- writing ---------------------------------------------------------------------------------------------------------
+// ---- writing
+// ---------------------------------------------------------------------------------------------------------
 
 // The values of one site's adapters as a single one over all rows.
 struct Fused {
@@ -77,7 +78,8 @@ Fused fuse(const LoadedModel& loaded, const LoraSite& site) {
   const Shape& weight = site.weight->shape();
   const int64_t rows = weight[0], ins = weight.numel() / rows;
   fused.a = Tensor::zeros(weight.with(0, fused.rank), DType::f32, Device::cpu());
-  fused.b = Tensor::zeros(site.conv ? Shape{rows, 1, 1, fused.rank} : Shape{rows, fused.rank}, DType::f32, Device::cpu());
+  fused.b =
+      Tensor::zeros(site.conv ? Shape{rows, 1, 1, fused.rank} : Shape{rows, fused.rank}, DType::f32, Device::cpu());
   int64_t first = 0;
   for (const layers::LowRank& adapter : adapters) {
     const std::string prefix = site.name + "." + (adapter.part.empty() ? "" : adapter.part + ".");
@@ -137,8 +139,8 @@ std::vector<std::string> modules_to_save(const LoadedModel& loaded, const Module
     std::string list;
     for (size_t i = 0; i < std::min<size_t>(5, strangers.size()); ++i) list += (i > 0 ? ", " : "") + strangers[i];
     throw Error(ErrorKind::unsupported,
-                concat("save_adapter: ", strangers.size(), " modules that are neither adapter nor head have learned (", list,
-                       "), which a PEFT adapter does not store; save the merged model instead"),
+                concat("save_adapter: ", strangers.size(), " modules that are neither adapter nor head have learned (",
+                       list, "), which a PEFT adapter does not store; save the merged model instead"),
                 strangers);
   }
   for (const auto& [name, members] : modules.members)
@@ -175,10 +177,11 @@ void save_adapter(const LoadedModel& loaded, const std::filesystem::path& direct
   config.modules_to_save = modules_to_save(loaded, modules);
   for (const std::string& name : config.modules_to_save)
     for (const Modules::Member& member : modules.members.at(name))
-      adapter.tensors.emplace_back(
-          member.name, member.parameter ? host_copy(to_file_layout(master_values(loaded, member.name, *member.parameter),
-                                                                   member.parameter->layout()))
-                                        : host_copy(*member.buffer));
+      adapter.tensors.emplace_back(member.name,
+                                   member.parameter
+                                       ? host_copy(to_file_layout(master_values(loaded, member.name, *member.parameter),
+                                                                  member.parameter->layout()))
+                                       : host_copy(*member.buffer));
   name_base(loaded.model.facts, config);
   adapter.metadata = {{"format", "pt"}, {"vtl.architecture", loaded.model.facts.name}};
   if (loaded.source) adapter.metadata["vtl.base_sha256"] = base_sha256(loaded);
@@ -187,7 +190,8 @@ void save_adapter(const LoadedModel& loaded, const std::filesystem::path& direct
 
 namespace {
 
-// ---- reading ---------------------------------------------------------------------------------------------------------
+// ---- reading
+// ---------------------------------------------------------------------------------------------------------
 
 struct Place {
   const LoraSite* site = nullptr;
@@ -272,7 +276,8 @@ class AdapterReader {
   void match_member(const std::string& name, const Tensor& tensor) {
     std::string ours = name;
     if (!find_member(ours))
-      if (const auto renamed = rename({Dialect::huggingface, loaded_.model.facts.family, ""}, name)) ours = renamed->name;
+      if (const auto renamed = rename({Dialect::huggingface, loaded_.model.facts.family, ""}, name))
+        ours = renamed->name;
     const Modules::Member* member = find_member(ours);
     if (!member) {
       problems.push_back(name + " is no tensor of " + loaded_.model.facts.name);

@@ -26,7 +26,8 @@ std::optional<T> member(const json& object, const std::string& key, const std::s
 std::optional<std::array<float, 3>> three(const json& object, const std::string& key, const std::string& source) {
   const auto values = member<std::vector<double>>(object, key, source);
   if (!values) return std::nullopt;
-  if (values->size() != 3) fail(ErrorKind::bad_model, source, ": \"", key, "\" has ", values->size(), " values, expected 3");
+  if (values->size() != 3)
+    fail(ErrorKind::bad_model, source, ": \"", key, "\" has ", values->size(), " values, expected 3");
   return std::array<float, 3>{static_cast<float>((*values)[0]), static_cast<float>((*values)[1]),
                               static_cast<float>((*values)[2])};
 }
@@ -178,7 +179,8 @@ class Merge {
   template <class T>
   std::optional<T> operator()(const char* fact, const std::optional<T>& config, const std::optional<T>& metadata) {
     if (config && metadata && *config != *metadata)
-      problems_.push_back(concat(fact, ": config.json says ", show(*config), ", the weights' metadata ", show(*metadata)));
+      problems_.push_back(
+          concat(fact, ": config.json says ", show(*config), ", the weights' metadata ", show(*metadata)));
     return metadata ? metadata : config;
   }
   std::vector<std::string> names(const std::vector<std::string>& config, const std::vector<std::string>& metadata) {

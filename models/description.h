@@ -1,5 +1,5 @@
-// What a model's files say of themselves beside the tensors: config.json (timm's or Hugging Face's), preprocessor_config.json
-// and the metadata of the safetensors file.
+// What a model's files say of themselves beside the tensors: config.json (timm's or Hugging Face's),
+// preprocessor_config.json and the metadata of the safetensors file.
 #pragma once
 
 #include <map>

@@ -6,7 +6,8 @@
 namespace vtl::models {
 namespace {
 
-// In `from`, # stands for a number and a final * for the rest. In `to` they come back in order, @ as the number plus one.
+// In `from`, # stands for a number and a final * for the rest. In `to` they come back in order, @ as the number plus
+// one.
 struct Rule {
   std::string_view from, to;
   int part = -1;
@@ -69,8 +70,8 @@ constexpr Rule kTimmVit[] = {
     {"mask_token", ""},  // DINOv2
 };
 
-constexpr std::string_view kWrappers[] = {"module.", "_orig_mod.", "state_dict.", "model.", "student.",
-                                          "teacher.", "ema.", "base_model.model."};
+constexpr std::string_view kWrappers[] = {"module.",  "_orig_mod.", "state_dict.", "model.",
+                                          "student.", "teacher.",   "ema.",        "base_model.model."};
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -123,7 +124,8 @@ std::string wrapper_prefix(std::span<const std::string> names) {
     found = false;
     for (const std::string_view wrapper : kWrappers) {
       const std::string longer = prefix + std::string(wrapper);
-      if (!std::all_of(names.begin(), names.end(), [&](const std::string& n) { return n.starts_with(longer); })) continue;
+      if (!std::all_of(names.begin(), names.end(), [&](const std::string& n) { return n.starts_with(longer); }))
+        continue;
       prefix = longer;
       found = true;
       break;
@@ -174,9 +176,12 @@ constexpr ForeignMark kForeign[] = {
 
 const char* name(Dialect dialect) {
   switch (dialect) {
-    case Dialect::timm: return "timm";
-    case Dialect::torchvision: return "torchvision";
-    case Dialect::huggingface: return "huggingface";
+    case Dialect::timm:
+      return "timm";
+    case Dialect::torchvision:
+      return "torchvision";
+    case Dialect::huggingface:
+      return "huggingface";
   }
   return "timm";
 }

@@ -16,7 +16,8 @@ const char* name(Dialect dialect);
 struct Recognised {
   Dialect dialect;
   std::string family;  // "vit", "resnet", "efficientnet"
-  std::string prefix;  // of every name, from wrappers that trainers put around a model: "module."; removed before renaming
+  std::string
+      prefix;  // of every name, from wrappers that trainers put around a model: "module."; removed before renaming
 };
 
 // Tells the dialect from the names of a file's tensors. Nothing when no rule fits.

@@ -103,7 +103,8 @@ class Builder {
     const int64_t wide = in * row.expand;
     const bool expands = row.expand > 1;
     if (expands) made.steps.push_back(step("conv_pw", {.in = in, .out = wide}));
-    made.steps.push_back(step("conv_dw", {.in = wide, .out = wide, .kernel = row.kernel, .stride = stride, .groups = wide}));
+    made.steps.push_back(
+        step("conv_dw", {.in = wide, .out = wide, .kernel = row.kernel, .stride = stride, .groups = wide}));
     made.steps.push_back(step(expands ? "conv_pwl" : "conv_pw", {.in = wide, .out = out}));
     return made;
   }
@@ -159,8 +160,7 @@ Network make_efficientnet(const EfficientNetConfig& config) {
     }
   stages.push_back({"conv_head", Stage::Kind::neck,
                     [n](const Tensor& x) {
-                      return layers::global_avg_pool(
-                          layers::conv_bn(x, n->head.conv, n->head.norm, {}, n->activation));
+                      return layers::global_avg_pool(layers::conv_bn(x, n->head.conv, n->head.norm, {}, n->activation));
                     },
                     [n](layers::Visitor& v) {
                       v("conv_head", n->head.conv);
@@ -168,8 +168,9 @@ Network make_efficientnet(const EfficientNetConfig& config) {
                     }});
   stages.push_back({"classifier", Stage::Kind::head,
                     [n](const Tensor& x) {
-                      return n->classifier.weight.present() ? layers::linear(layers::dropout(x, n->dropout), n->classifier)
-                                                            : x;
+                      return n->classifier.weight.present()
+                                 ? layers::linear(layers::dropout(x, n->dropout), n->classifier)
+                                 : x;
                     },
                     [n](layers::Visitor& v) {
                       if (n->classifier.weight.present()) v("classifier", n->classifier);

@@ -78,7 +78,9 @@ std::string join(const std::vector<std::string>& names, size_t limit) {
   return text + (names.size() > limit ? concat(", ... (", names.size(), " in all)") : "");
 }
 
-bool is_named(const std::string& name, const std::string& target) { return name == target || name.ends_with("." + target); }
+bool is_named(const std::string& name, const std::string& target) {
+  return name == target || name.ends_with("." + target);
+}
 
 // What a target means for a site: nothing, all of it (an empty part), or one of its parts.
 std::optional<std::string> targeted_part(const LoraSite& site, const std::string& target) {

@@ -14,8 +14,9 @@ namespace vtl::models {
 struct LoraOptions {
   int64_t rank = 8;
   double alpha = 8;  // the adapter is scaled by alpha / rank
-  // Full names of layers ("blocks.0.attn.qkv") or what they end with ("qkv", "attn.qkv"). Empty: qkv, proj, fc1 and fc2 of
-  // a vit; every groups-1, dilation-1 convolution but the stem's of a CNN. Also q, k, v for a third of qkv: "attn.q".
+  // Full names of layers ("blocks.0.attn.qkv") or what they end with ("qkv", "attn.qkv"). Empty: qkv, proj, fc1 and fc2
+  // of a vit; every groups-1, dilation-1 convolution but the stem's of a CNN. Also q, k, v for a third of qkv:
+  // "attn.q".
   std::vector<std::string> targets;
   uint64_t seed = 0;
 };
@@ -24,8 +25,8 @@ struct LoraOptions {
 std::vector<std::string> adaptable_layers(const Model& model);
 
 // Puts an adapter on every target and returns the names of the layers. It changes nothing yet: A is uniform within
-// 1 / sqrt(fan-in), B is zero, and both are frozen until set_learning. A target that names no layer is a bad_argument that
-// lists the layers; a model that has adapters already is one, too.
+// 1 / sqrt(fan-in), B is zero, and both are frozen until set_learning. A target that names no layer is a bad_argument
+// that lists the layers; a model that has adapters already is one, too.
 std::vector<std::string> attach_lora(LoadedModel& loaded, const LoraOptions& options);
 // Adds every adapter to its weight, in f32 from the weight's master, and removes it.
 void merge_lora(LoadedModel& loaded);

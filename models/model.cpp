@@ -13,9 +13,12 @@ const char* name(Interpolation interpolation) {
 
 const char* name(CropMode mode) {
   switch (mode) {
-    case CropMode::center: return "center";
-    case CropMode::squash: return "squash";
-    case CropMode::border: return "border";
+    case CropMode::center:
+      return "center";
+    case CropMode::squash:
+      return "squash";
+    case CropMode::border:
+      return "border";
   }
   return "center";
 }
@@ -68,8 +71,8 @@ Tensor Model::forward(const Tensor& x, size_t begin, size_t end) const {
   VTL_CHECK(begin <= end && end <= stages().size(), "model ", facts.name, ": stages [", begin, ", ", end,
             ") asked for, it has ", stages().size());
   if (begin == 0 && end > 0)
-    VTL_CHECK(x.rank() == 4 && x.dim(3) == 3 && x.dtype() == compute_dtype(precision), "model ", facts.name, ": images ",
-              x.shape(), " of ", vtl::name(x.dtype()), ", expected [batch, height, width, 3] of ",
+    VTL_CHECK(x.rank() == 4 && x.dim(3) == 3 && x.dtype() == compute_dtype(precision), "model ", facts.name,
+              ": images ", x.shape(), " of ", vtl::name(x.dtype()), ", expected [batch, height, width, 3] of ",
               vtl::name(compute_dtype(precision)));
   Tensor y = x;
   for (size_t i = begin; i < end; ++i) y = stages()[i].forward(y);

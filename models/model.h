@@ -23,19 +23,19 @@ const char* name(CropMode mode);
 
 // Numbers and switches of the forward pass that no tensor's shape tells; stored in every file that we write.
 struct Constants {
-  double norm_eps = 1e-6;            // of LayerNorm or BatchNorm
-  std::string activation = "gelu";   // "gelu", "gelu_tanh", "gelu_quick", "relu", "relu6", "silu"
-  std::string padding = "symmetric"; // "symmetric", "same"
-  std::string pool = "token";        // "token", "avg"
+  double norm_eps = 1e-6;             // of LayerNorm or BatchNorm
+  std::string activation = "gelu";    // "gelu", "gelu_tanh", "gelu_quick", "relu", "relu6", "silu"
+  std::string padding = "symmetric";  // "symmetric", "same"
+  std::string pool = "token";         // "token", "avg"
 
   friend bool operator==(const Constants&, const Constants&) = default;
 };
 
 // What is known of a model beside its tensors; stored in every file that we write.
 struct ModelFacts {
-  std::string name;    // "vit_tiny_patch16_224"
-  std::string tag;     // "augreg_in21k_ft_in1k"
-  std::string family;  // "vit", "resnet", "efficientnet"
+  std::string name;                      // "vit_tiny_patch16_224"
+  std::string tag;                       // "augreg_in21k_ft_in1k"
+  std::string family;                    // "vit", "resnet", "efficientnet"
   int64_t classes = 1000;                // 0: no head, the logits are the features
   std::vector<std::string> class_names;  // empty when the weights came without a list
   int64_t features = 0;                  // width of what the head sees

@@ -19,7 +19,8 @@
 namespace vtl::models {
 namespace {
 
-// ---- what a model holds ----------------------------------------------------------------------------------------------
+// ---- what a model holds
+// ----------------------------------------------------------------------------------------------
 
 // A tensor of the model as files know it.
 struct Entry {
@@ -83,7 +84,8 @@ bool same_shape(const Shape& expected, const std::vector<uint64_t>& found) {
 
 bool is_optional(const Entry& entry) { return entry.buffer && entry.buffer_dtype == DType::i64; }
 
-// ---- what a file holds -----------------------------------------------------------------------------------------------
+// ---- what a file holds
+// -----------------------------------------------------------------------------------------------
 
 std::vector<std::string> names_of(const io::WeightFile& file) {
   std::vector<std::string> names;
@@ -102,9 +104,10 @@ Recognised recognise_or_fail(const io::WeightFile& file) {
   if (auto recognised = recognise(names)) return *recognised;
   const std::string foreign = describe_foreign(names);
   if (!foreign.empty())
-    fail(ErrorKind::bad_model, file.path().string(), ": these are weights of ", foreign, ", a kind of model that vtl does not make");
-  fail(ErrorKind::bad_model, file.path().string(), ": the names of its ", names.size(), " tensors (", first_few(names, 3),
-       ") are not those of any model that vtl makes");
+    fail(ErrorKind::bad_model, file.path().string(), ": these are weights of ", foreign,
+         ", a kind of model that vtl does not make");
+  fail(ErrorKind::bad_model, file.path().string(), ": the names of its ", names.size(), " tensors (",
+       first_few(names, 3), ") are not those of any model that vtl makes");
 }
 
 struct Match {
@@ -121,14 +124,16 @@ std::vector<Match> rank_models(const std::map<std::string, Origin>& origins) {
     size_t expected = 0, agreeing = 0, head_found = 0;
     for (const Entry& entry : collect(model).entries) {
       const auto found = origins.find(entry.name);
-      const bool in_head = std::any_of(head.entries.begin(), head.entries.end(), [&](const Entry& h) { return h.name == entry.name; });
+      const bool in_head =
+          std::any_of(head.entries.begin(), head.entries.end(), [&](const Entry& h) { return h.name == entry.name; });
       if (in_head) {
         head_found += found != origins.end();
         continue;
       }
       if (is_optional(entry) && found == origins.end()) continue;
       ++expected;
-      agreeing += found != origins.end() && (entry.name == "pos_embed" || same_shape(entry.shape, found->second.shape()));
+      agreeing +=
+          found != origins.end() && (entry.name == "pos_embed" || same_shape(entry.shape, found->second.shape()));
     }
     // A file without a classifier still fits; one with a classifier that this model does not have has tensors too many.
     const size_t theirs = origins.size() - head_found;
@@ -153,7 +158,8 @@ std::string advise(const std::map<std::string, Origin>& origins) {
   return "No known model is near";
 }
 
-// ---- which model to make ---------------------------------------------------------------------------------------------
+// ---- which model to make
+// ---------------------------------------------------------------------------------------------
 
 std::string bare_name(std::string_view name) { return std::string(name.substr(0, name.find('.'))); }
 
@@ -163,10 +169,12 @@ std::string choose_name(std::string_view asked, const Description& said, const i
   if (asked.empty()) {
     if (said.architecture) {
       if (!is_known(*said.architecture))
-        fail(ErrorKind::bad_model, source, ": the file is of the model '", *said.architecture, "', which vtl does not make");
+        fail(ErrorKind::bad_model, source, ": the file is of the model '", *said.architecture,
+             "', which vtl does not make");
       return *said.architecture;
     }
-    fail(ErrorKind::bad_model, source, ": neither config.json nor the metadata name the model. ", advise(origins), " (--model)");
+    fail(ErrorKind::bad_model, source, ": neither config.json nor the metadata name the model. ", advise(origins),
+         " (--model)");
   }
   describe_model(asked);  // throws for an unknown name or tag
   if (said.architecture && bare_name(asked) != bare_name(*said.architecture))
@@ -174,7 +182,8 @@ std::string choose_name(std::string_view asked, const Description& said, const i
          "; leave the model's name out or name the weights of ", asked);
   if (asked.find('.') != std::string_view::npos && said.tag && *said.tag != "vtl" &&
       *said.tag != asked.substr(asked.find('.') + 1))
-    fail(ErrorKind::bad_model, source, ": the file says that it is ", bare_name(asked), ".", *said.tag, ", asked for is ", asked);
+    fail(ErrorKind::bad_model, source, ": the file says that it is ", bare_name(asked), ".", *said.tag,
+         ", asked for is ", asked);
   return std::string(asked);
 }
 
@@ -186,8 +195,8 @@ struct Positions {
 
 // From the embedding's length and from what the file says; nothing for a model without one. `usual` is the model at its
 // usual size.
-std::optional<Positions> read_positions(const Model& usual, const Description& said, const std::map<std::string, Origin>& origins,
-                                        const std::string& source) {
+std::optional<Positions> read_positions(const Model& usual, const Description& said,
+                                        const std::map<std::string, Origin>& origins, const std::string& source) {
   const auto origin = origins.find("pos_embed");
   if (usual.facts.family != "vit" || origin == origins.end()) return std::nullopt;
   Positions found;
@@ -209,8 +218,9 @@ std::optional<Positions> read_positions(const Model& usual, const Description& s
   else if (count > 0 && side * side == count)
     found.grid = {side, side};
   else
-    fail(ErrorKind::bad_model, source, ": pos_embed ", io::to_string(shape), " is no square grid behind the ", found.prefix,
-         " other tokens of ", usual.facts.name, ", and the file does not say its input size. ", advise(origins));
+    fail(ErrorKind::bad_model, source, ": pos_embed ", io::to_string(shape), " is no square grid behind the ",
+         found.prefix, " other tokens of ", usual.facts.name, ", and the file does not say its input size. ",
+         advise(origins));
   return found;
 }
 
@@ -226,7 +236,8 @@ ModelOptions complete(ModelOptions options, const Description& said, const Recog
   if (!options.norm_eps) options.norm_eps = said.norm_eps;
   if (!options.norm_eps && recognised.dialect == Dialect::huggingface && recognised.family == "vit") {
     options.norm_eps = 1e-12;
-    notes.push_back("norm eps 1e-12, what Hugging Face's vision transformers have unless their config.json says otherwise");
+    notes.push_back(
+        "norm eps 1e-12, what Hugging Face's vision transformers have unless their config.json says otherwise");
   }
   if (recognised.family != "vit") return options;
   if (options.pool && said.pool && *options.pool != *said.pool)
@@ -252,12 +263,13 @@ struct HeadChoice {
   std::vector<std::string> names;
 };
 
-HeadChoice choose_head(const LoadOptions& options, const Description& said, int64_t file_classes, const std::string& source) {
+HeadChoice choose_head(const LoadOptions& options, const Description& said, int64_t file_classes,
+                       const std::string& source) {
   const std::vector<std::string>&wanted = options.class_names, &known = said.class_names;
   std::optional<int64_t> count = options.model.classes;
   if (!wanted.empty()) {
-    VTL_CHECK(!count || *count == static_cast<int64_t>(wanted.size()), "load_model: ", *count, " classes and ", wanted.size(),
-              " class names");
+    VTL_CHECK(!count || *count == static_cast<int64_t>(wanted.size()), "load_model: ", *count, " classes and ",
+              wanted.size(), " class names");
     count = static_cast<int64_t>(wanted.size());
   }
   if (file_classes > 0) {
@@ -271,22 +283,27 @@ HeadChoice choose_head(const LoadOptions& options, const Description& said, int6
   const bool fits = file_classes > 0 && (!count || *count == file_classes);
   if (options.head == HeadPolicy::keep) {
     if (!fits)
-      fail(ErrorKind::bad_model, source, ": its classifier cannot be kept: it has ", file_classes, " outputs, wanted are ",
-           count.value_or(0), " (--head new makes a new one)");
+      fail(ErrorKind::bad_model, source, ": its classifier cannot be kept: it has ", file_classes,
+           " outputs, wanted are ", count.value_or(0), " (--head new makes a new one)");
     return {true, file_classes, wanted.empty() ? known : wanted};
   }
-  if (options.head == HeadPolicy::automatic && fits && (wanted.empty() || wanted == known)) return {true, file_classes, known};
+  if (options.head == HeadPolicy::automatic && fits && (wanted.empty() || wanted == known))
+    return {true, file_classes, known};
   return {false, count.value_or(file_classes), wanted};
 }
 
-// ---- do they fit? ----------------------------------------------------------------------------------------------------
+// ---- do they fit?
+// ----------------------------------------------------------------------------------------------------
 
 struct Misfits {
   std::vector<std::string> unknown, missing, unexpected, shapes, types;
 
-  bool any() const { return !(unknown.empty() && missing.empty() && unexpected.empty() && shapes.empty() && types.empty()); }
+  bool any() const {
+    return !(unknown.empty() && missing.empty() && unexpected.empty() && shapes.empty() && types.empty());
+  }
 
-  [[noreturn]] void fail(const std::string& source, const std::string& model, const std::map<std::string, Origin>& origins) const {
+  [[noreturn]] void fail(const std::string& source, const std::string& model,
+                         const std::map<std::string, Origin>& origins) const {
     std::string message = source + " does not fit " + model + ": ";
     std::vector<std::string> problems;
     bool first = true;
@@ -344,7 +361,8 @@ Misfits compare(const std::vector<Entry>& entries, const Names& names, const Inv
   return misfits;
 }
 
-// ---- reading ---------------------------------------------------------------------------------------------------------
+// ---- reading
+// ---------------------------------------------------------------------------------------------------------
 
 void check_variance(const Tensor& values, const std::string& name, const std::string& source) {
   for (int64_t i = 0; i < values.numel(); ++i)
@@ -360,8 +378,8 @@ void report_conversions(const std::map<std::string, Origin>& origins, LoadReport
   for (const auto& [dtype, count] : counts) report.converted.push_back(concat(dtype, " to F32: ", count, " tensors"));
 }
 
-void read_values(const Model& model, const std::vector<Entry>& entries, const Names& names, const PretrainedSource& source,
-                 const std::optional<Positions>& positions, LoadedModel& loaded) {
+void read_values(const Model& model, const std::vector<Entry>& entries, const Names& names,
+                 const PretrainedSource& source, const std::optional<Positions>& positions, LoadedModel& loaded) {
   for (const Entry& entry : entries) {
     const Origin* origin = source.find(entry.name);
     if (!origin || (!names.keep_head && names.head.count(entry.name))) {
@@ -379,20 +397,22 @@ void read_values(const Model& model, const std::vector<Entry>& entries, const Na
                (!same_shape(entry.shape, origin->shape()) ||
                 positions->grid != Grid{model.facts.preprocessing.height / positions->patch,
                                         model.facts.preprocessing.width / positions->patch})) {
-      const Grid to{model.facts.preprocessing.height / positions->patch, model.facts.preprocessing.width / positions->patch};
+      const Grid to{model.facts.preprocessing.height / positions->patch,
+                    model.facts.preprocessing.width / positions->patch};
       const Tensor values = resample_position(source.read(*origin), positions->prefix, positions->grid, to);
       entry.parameter->set_value(to_working(values, *entry.parameter, model.precision, model.device));
-      loaded.report.resampled.push_back(concat(entry.name, ": ", positions->grid.height, " x ", positions->grid.width, " to ",
-                                               to.height, " x ", to.width));
+      loaded.report.resampled.push_back(concat(entry.name, ": ", positions->grid.height, " x ", positions->grid.width,
+                                               " to ", to.height, " x ", to.width));
       loaded.changed.insert(entry.name);
     } else {
-      entry.parameter->set_value(to_working(source.read(*origin, entry.parameter->layout()), *entry.parameter,
-                                            model.precision, model.device));
+      entry.parameter->set_value(
+          to_working(source.read(*origin, entry.parameter->layout()), *entry.parameter, model.precision, model.device));
     }
   }
 }
 
-// ---- writing ---------------------------------------------------------------------------------------------------------
+// ---- writing
+// ---------------------------------------------------------------------------------------------------------
 
 Tensor to_host(const Tensor& values) { return values.to(Device::cpu()); }
 
@@ -405,7 +425,8 @@ io::TensorToWrite copied(const Entry& entry, const PretrainedSource& source, con
 std::vector<uint64_t> extents(const Shape& shape) { return {shape.dims().begin(), shape.dims().end()}; }
 
 io::TensorToWrite written(const Entry& entry, DType dtype, std::function<Tensor()> values) {
-  return {entry.name, io::file_dtype(dtype), extents(entry.shape), [values = std::move(values)](const io::ByteSink& sink) {
+  return {entry.name, io::file_dtype(dtype), extents(entry.shape),
+          [values = std::move(values)](const io::ByteSink& sink) {
             const Tensor host = to_host(values());
             sink({static_cast<const std::byte*>(host.data()), host.bytes()});
           }};
@@ -418,7 +439,8 @@ io::TensorToWrite to_write(const LoadedModel& loaded, const Entry& entry) {
     return written(entry, entry.buffer_dtype, [&entry] { return *entry.buffer; });
   }
   const bool from_file = origin && origin->one_dtype() && same_shape(entry.shape, origin->shape());
-  const bool random = std::find(loaded.report.random.begin(), loaded.report.random.end(), entry.name) != loaded.report.random.end();
+  const bool random =
+      std::find(loaded.report.random.begin(), loaded.report.random.end(), entry.name) != loaded.report.random.end();
   if (from_file && !random && !entry.adapters && !loaded.changed.count(entry.name))
     return copied(entry, *loaded.source, *origin);
   return written(entry, DType::f32, [&loaded, &entry] {
@@ -449,8 +471,9 @@ LoadedModel load_model(std::string_view asked, const std::filesystem::path& weig
   Names names;
   for (const Entry& entry : collect_head(usual).entries) names.head.insert(entry.name);
   const auto head = inventory.origins.find(usual.facts.classifier + ".weight");
-  const auto file_classes =
-      head == inventory.origins.end() || head->second.shape().empty() ? 0 : static_cast<int64_t>(head->second.shape()[0]);
+  const auto file_classes = head == inventory.origins.end() || head->second.shape().empty()
+                                ? 0
+                                : static_cast<int64_t>(head->second.shape()[0]);
   const HeadChoice choice = choose_head(options, said, file_classes, path);
   names.keep_head = choice.keep;
 
@@ -469,7 +492,8 @@ LoadedModel load_model(std::string_view asked, const std::filesystem::path& weig
     for (const auto& [ours, origin] : inventory.origins)
       if (names.head.count(ours))
         for (const io::TensorInfo& part : origin.parts) report.dropped.emplace_back(part.name);
-  if (model.facts.classes == 0) report.notes.push_back("the file has no classifier: the model's outputs are its features");
+  if (model.facts.classes == 0)
+    report.notes.push_back("the file has no classifier: the model's outputs are its features");
   report_conversions(inventory.origins, report);
 
   auto source = std::make_shared<PretrainedSource>(std::move(file), std::move(inventory.origins));
@@ -483,8 +507,8 @@ LoadedModel scratch_model(std::string_view name, const LoadOptions& options) {
   ModelOptions model_options = options.model;
   if (!options.class_names.empty()) {
     const auto count = static_cast<int64_t>(options.class_names.size());
-    VTL_CHECK(model_options.classes.value_or(count) == count, "scratch_model: ", *model_options.classes, " classes and ", count,
-              " class names");
+    VTL_CHECK(model_options.classes.value_or(count) == count, "scratch_model: ", *model_options.classes,
+              " classes and ", count, " class names");
     model_options.classes = count;
   }
   LoadedModel made{create_model(name, model_options), {}, nullptr, model_options.seed, {}, {}};
@@ -512,7 +536,8 @@ Identified identify(const io::WeightFile& weights) {
 Tensor master_values(const LoadedModel& loaded, const std::string& name, const layers::Parameter& parameter) {
   if (parameter.master().defined()) return parameter.master();
   if (const auto kept = loaded.masters.find(name); kept != loaded.masters.end()) return kept->second;
-  const bool random = std::find(loaded.report.random.begin(), loaded.report.random.end(), name) != loaded.report.random.end();
+  const bool random =
+      std::find(loaded.report.random.begin(), loaded.report.random.end(), name) != loaded.report.random.end();
   const Origin* origin = loaded.source && !random ? loaded.source->find(name) : nullptr;
   const Tensor values = origin ? loaded.source->read(*origin, parameter.layout())
                                : loaded.model.first_value(name, parameter, loaded.seed);
@@ -558,7 +583,11 @@ void save_model(const LoadedModel& loaded, const std::filesystem::path& director
   std::vector<io::TensorToWrite> tensors;
   for (const Entry& entry : all.entries) tensors.push_back(to_write(loaded, entry));
   ModelFacts facts = loaded.model.facts;
+  const bool ours = !loaded.changed.empty() || !loaded.report.random.empty();
+  const std::string base = facts.name + "." + facts.tag;
+  if (ours) facts.tag = "vtl";
   std::map<std::string, std::string> about = metadata(facts);
+  if (ours && is_known(base)) about["vtl.base"] = base;
   if (loaded.source) about["vtl.base_sha256"] = base_sha256(loaded);
   about.insert(extra.begin(), extra.end());
   io::write_safetensors(directory / "model.safetensors", std::move(tensors), std::move(about));

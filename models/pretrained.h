@@ -21,17 +21,17 @@ enum class HeadPolicy { automatic, keep, fresh };
 
 // Accounts for every tensor of the file and of the model.
 struct LoadReport {
-  std::string dialect;                  // "timm", "torchvision", "huggingface"
-  std::vector<std::string> loaded;      // model names
-  std::vector<std::string> dropped;     // file names left out on purpose: the old head
-  std::vector<std::string> random;      // model names with first values: the new head
-  std::vector<std::string> resampled;   // position embeddings brought to another grid
-  std::vector<std::string> converted;   // "F16 to F32: 152 tensors", ...
-  std::vector<std::string> notes;       // what the user should know
+  std::string dialect;                 // "timm", "torchvision", "huggingface"
+  std::vector<std::string> loaded;     // model names
+  std::vector<std::string> dropped;    // file names left out on purpose: the old head
+  std::vector<std::string> random;     // model names with first values: the new head
+  std::vector<std::string> resampled;  // position embeddings brought to another grid
+  std::vector<std::string> converted;  // "F16 to F32: 152 tensors", ...
+  std::vector<std::string> notes;      // what the user should know
 };
 
-// Where a model's tensors came from: read again in f32 when a parameter begins to learn, copied byte for byte when saved
-// unchanged.
+// Where a model's tensors came from: read again in f32 when a parameter begins to learn, copied byte for byte when
+// saved unchanged.
 class PretrainedSource;
 
 struct LoadedModel {
@@ -51,8 +51,8 @@ struct LoadOptions {
   std::vector<std::string> class_names;  // wanted; empty: as in the file
 };
 
-// `weights`: safetensors file, index.json or model directory. `name` may be empty when the directory's config.json or the
-// file's metadata names the architecture. Throws bad_model with all problems at once.
+// `weights`: safetensors file, index.json or model directory. `name` may be empty when the directory's config.json or
+// the file's metadata names the architecture. Throws bad_model with all problems at once.
 LoadedModel load_model(std::string_view name, const std::filesystem::path& weights, const LoadOptions& options = {});
 // First values only.
 LoadedModel scratch_model(std::string_view name, const LoadOptions& options);
@@ -71,12 +71,13 @@ void set_learning(LoadedModel& loaded,
 // rounded from. May share the parameter's memory.
 Tensor master_values(const LoadedModel& loaded, const std::string& name, const layers::Parameter& parameter);
 
-// SHA-256 of the weights that the model was loaded from; empty for a model from scratch. Reads the file at the first call.
+// SHA-256 of the weights that the model was loaded from; empty for a model from scratch. Reads the file at the first
+// call.
 std::string base_sha256(const LoadedModel& loaded);
 
 // Writes DIR/model.safetensors and DIR/config.json as timm loads them. Tensors that never learned are copied byte for
-// byte from their source; low-rank adapters are added to the weights that they belong to. `extra` goes into the metadata
-// beside ours (keys "vtl.…").
+// byte from their source; low-rank adapters are added to the weights that they belong to. A model with anything changed
+// or new has the tag "vtl". `extra` goes into the metadata beside ours (keys "vtl.…").
 void save_model(const LoadedModel& loaded, const std::filesystem::path& directory,
                 const std::map<std::string, std::string>& extra = {});
 

@@ -18,10 +18,11 @@ std::vector<uint64_t> Origin::shape() const {
   std::vector<uint64_t> whole = parts[0].shape;
   for (size_t i = 1; i < parts.size(); ++i) {
     const std::vector<uint64_t>& part = parts[i].shape;
-    const bool fits = !whole.empty() && part.size() == whole.size() && std::equal(part.begin() + 1, part.end(), whole.begin() + 1);
+    const bool fits =
+        !whole.empty() && part.size() == whole.size() && std::equal(part.begin() + 1, part.end(), whole.begin() + 1);
     if (!fits)
-      fail(ErrorKind::bad_model, "tensors ", parts[0].name, " ", io::to_string(parts[0].shape), " and ", parts[i].name, " ",
-           io::to_string(part), " do not fit under each other");
+      fail(ErrorKind::bad_model, "tensors ", parts[0].name, " ", io::to_string(parts[0].shape), " and ", parts[i].name,
+           " ", io::to_string(part), " do not fit under each other");
     whole[0] += part[0];
   }
   return whole;

@@ -49,9 +49,8 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 template <class Names>
 std::string nearest(std::string_view wanted, Names names, size_t count) {
-  std::stable_sort(names.begin(), names.end(), [&](const auto& a, const auto& b) {
-    return edit_distance(wanted, a) < edit_distance(wanted, b);
-  });
+  std::stable_sort(names.begin(), names.end(),
+                   [&](const auto& a, const auto& b) { return edit_distance(wanted, a) < edit_distance(wanted, b); });
   std::string text;
   for (size_t i = 0; i < std::min(count, names.size()); ++i) text += (i > 0 ? ", " : "") + std::string(names[i]);
   return text;
@@ -77,8 +76,11 @@ Preprocessing preprocessing(const PretrainedTag& tag) {
   made.crop_mode = tag.crop_mode;
   made.interpolation = tag.interpolation;
   switch (tag.normalisation) {
-    case Normalisation::imagenet: break;
-    case Normalisation::half: made.mean = made.std = {0.5f, 0.5f, 0.5f}; break;
+    case Normalisation::imagenet:
+      break;
+    case Normalisation::half:
+      made.mean = made.std = {0.5f, 0.5f, 0.5f};
+      break;
     case Normalisation::zero_one:
       made.mean = {0, 0, 0};
       made.std = {1, 1, 1};
@@ -94,14 +96,22 @@ Preprocessing preprocessing(const PretrainedTag& tag) {
 std::string activation_name(kernels::Activation activation) {
   using kernels::Activation;
   switch (activation) {
-    case Activation::gelu_erf: return "gelu";
-    case Activation::gelu_tanh: return "gelu_tanh";
-    case Activation::gelu_quick: return "gelu_quick";
-    case Activation::relu: return "relu";
-    case Activation::relu6: return "relu6";
-    case Activation::silu: return "silu";
-    case Activation::sigmoid: return "sigmoid";
-    case Activation::none: return "none";
+    case Activation::gelu_erf:
+      return "gelu";
+    case Activation::gelu_tanh:
+      return "gelu_tanh";
+    case Activation::gelu_quick:
+      return "gelu_quick";
+    case Activation::relu:
+      return "relu";
+    case Activation::relu6:
+      return "relu6";
+    case Activation::silu:
+      return "silu";
+    case Activation::sigmoid:
+      return "sigmoid";
+    case Activation::none:
+      return "none";
   }
   return "none";
 }
@@ -161,7 +171,8 @@ std::vector<std::string> dialects(const Architecture& architecture) {
     return {"timm", "torchvision", "huggingface"};
   }
   if (const auto* vit = std::get_if<VitConfig>(&architecture.config)) {
-    const bool plain = vit->class_token && vit->registers == 0 && !vit->pre_norm && vit->layer_scale == 0 && vit->qkv_bias;
+    const bool plain =
+        vit->class_token && vit->registers == 0 && !vit->pre_norm && vit->layer_scale == 0 && vit->qkv_bias;
     if (!plain) return {"timm"};
     if (vit->distilled) return {"timm", "huggingface"};
     return {"timm", "torchvision", "huggingface"};
@@ -210,8 +221,7 @@ Model describe_model(std::string_view name, const ModelOptions& options) {
   facts.preprocessing = preprocessing(*tag);
   facts.preprocessing.height = options.height.value_or(facts.preprocessing.height);
   facts.preprocessing.width = options.width.value_or(facts.preprocessing.width);
-  Network network =
-      std::visit([&](const auto& config) { return build(config, options, facts); }, architecture->config);
+  Network network = std::visit([&](const auto& config) { return build(config, options, facts); }, architecture->config);
   return Model(std::move(facts), options.precision, options.device, std::move(network));
 }
 

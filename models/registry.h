@@ -12,13 +12,13 @@
 namespace vtl::models {
 
 struct ModelOptions {
-  std::optional<int64_t> classes = {};       // default: what the tag was trained for
+  std::optional<int64_t> classes = {};             // default: what the tag was trained for
   std::optional<int64_t> height = {}, width = {};  // default: the tag's input size
-  std::optional<double> norm_eps = {};       // default: the architecture's
-  std::optional<std::string> pool = {};      // "token" or "avg" (with fc_norm) of a vit; default: the architecture's
+  std::optional<double> norm_eps = {};             // default: the architecture's
+  std::optional<std::string> pool = {};  // "token" or "avg" (with fc_norm) of a vit; default: the architecture's
   Precision precision = Precision::fp32;
   Device device = Device::cpu();
-  uint64_t seed = 0;                         // of the first values
+  uint64_t seed = 0;  // of the first values
   float dropout = 0, drop_path = 0;
 };
 

@@ -7,7 +7,8 @@ namespace {
 
 using kernels::Activation;
 
-// ---- ResNet ----------------------------------------------------------------------------------------------------------
+// ---- ResNet
+// ----------------------------------------------------------------------------------------------------------
 
 using Layers = std::array<int64_t, 4>;
 
@@ -27,7 +28,8 @@ ResNetConfig wide(ResNetConfig config, int64_t groups, int64_t base_width) {
   return config;
 }
 
-// ---- vision transformers ---------------------------------------------------------------------------------------------
+// ---- vision transformers
+// ---------------------------------------------------------------------------------------------
 
 struct Size {
   int64_t dim, depth, heads;
@@ -104,12 +106,13 @@ VitConfig deit3(VitConfig config) {
 
 VitConfig dinov2(const Size& size) { return scaled(vit(size, 14, 518), 1e-5f); }
 
-// ---- EfficientNet ----------------------------------------------------------------------------------------------------
+// ---- EfficientNet
+// ----------------------------------------------------------------------------------------------------
 
 // TensorFlow's EfficientNet-Lite: no squeeze-and-excitation, ReLU6, SAME padding.
 EfficientNetConfig lite(double width, double depth) {
   EfficientNetConfig config;
-  config.rows = {{1, 3, 1, 1, 16}, {2, 3, 2, 6, 24}, {2, 5, 2, 6, 40}, {3, 3, 2, 6, 80},
+  config.rows = {{1, 3, 1, 1, 16},  {2, 3, 2, 6, 24},  {2, 5, 2, 6, 40}, {3, 3, 2, 6, 80},
                  {3, 5, 1, 6, 112}, {4, 5, 2, 6, 192}, {1, 3, 1, 6, 320}};
   config.width = width;
   config.depth = depth;

@@ -31,7 +31,7 @@ struct Shortcut {
 };
 
 struct Block {
-  std::vector<ConvNorm> convs;  // two or three; all but the last are followed by ReLU
+  std::vector<ConvNorm> convs;       // two or three; all but the last are followed by ReLU
   std::vector<Shortcut> downsample;  // one, or none: the identity
   int64_t stride = 1;
   layers::Dropout drop_path;
@@ -138,12 +138,14 @@ class Builder {
                     conv_norm({.in = planes, .out = planes, .kernel = 3, .pad = 1})};
     } else {
       const int64_t width = planes * config_.base_width / 64 * config_.groups;
-      made.convs = {conv_norm({.in = in, .out = width}),
-                    conv_norm({.in = width, .out = width, .kernel = 3, .stride = stride, .pad = 1, .groups = config_.groups}),
-                    conv_norm({.in = width, .out = out})};
+      made.convs = {
+          conv_norm({.in = in, .out = width}),
+          conv_norm({.in = width, .out = width, .kernel = 3, .stride = stride, .pad = 1, .groups = config_.groups}),
+          conv_norm({.in = width, .out = out})};
     }
     if (stride > 1 || in != out)
-      made.downsample = {{config_.avg_down, conv_norm({.in = in, .out = out, .stride = config_.avg_down ? 1 : stride})}};
+      made.downsample = {
+          {config_.avg_down, conv_norm({.in = in, .out = out, .stride = config_.avg_down ? 1 : stride})}};
     return made;
   }
 
@@ -151,7 +153,8 @@ class Builder {
 };
 
 // He et al.'s deviations for convolutions, and zero for the last scale of each block: it begins as the identity.
-Tensor first_value(const ResNetConfig& config, const std::string& name, const layers::Parameter& parameter, uint64_t seed) {
+Tensor first_value(const ResNetConfig& config, const std::string& name, const layers::Parameter& parameter,
+                   uint64_t seed) {
   const Shape& shape = parameter.shape();
   if (shape.rank() == 4) return layers::init_he_fan_out(shape, shape[0] * shape[1] * shape[2], seed, name);
   if (shape.rank() == 2) return layers::init_fan_in(shape, shape[1], seed, name);

@@ -85,8 +85,8 @@ Tensor attend(const Tensor& x, const Block& block, const VitConfig& config) {
 Tensor forward_norms_before(const Tensor& x, const Block& block, const VitConfig& config) {
   const Tensor attended = attend(layers::layernorm(x, block.norm1), block, config);
   const Tensor y = add_branch(attended, block.attn.proj, block.scale1, block.drop_path1, x);
-  return add_branch(hidden(layers::layernorm(y, block.norm2), block, config), block.mlp.fc2, block.scale2, block.drop_path2,
-                    y);
+  return add_branch(hidden(layers::layernorm(y, block.norm2), block, config), block.mlp.fc2, block.scale2,
+                    block.drop_path2, y);
 }
 
 Tensor forward_norms_after(const Tensor& x, const Block& block, const VitConfig& config) {
@@ -132,7 +132,8 @@ Tensor classify(const Tensor& features, const Vit& net) {
 
 Block make_block(const VitConfig& config, int64_t index) {
   const float eps = static_cast<float>(config.norm_eps);
-  const float drop = config.depth > 1 ? config.drop_path * static_cast<float>(index) / static_cast<float>(config.depth - 1) : 0;
+  const float drop =
+      config.depth > 1 ? config.drop_path * static_cast<float>(index) / static_cast<float>(config.depth - 1) : 0;
   const uint32_t layer = 2 * static_cast<uint32_t>(index);
   Block block;
   block.norm1 = LayerNorm(config.dim, eps);
@@ -151,9 +152,10 @@ Block make_block(const VitConfig& config, int64_t index) {
 }
 
 std::shared_ptr<Vit> build(const VitConfig& config) {
-  VTL_CHECK(config.height % config.patch == 0 && config.width % config.patch == 0 && config.height > 0 && config.width > 0,
-            "vit: an input of ", config.height, " x ", config.width, " is not made of patches of ", config.patch, " x ",
-            config.patch, "; choose multiples of ", config.patch);
+  VTL_CHECK(
+      config.height % config.patch == 0 && config.width % config.patch == 0 && config.height > 0 && config.width > 0,
+      "vit: an input of ", config.height, " x ", config.width, " is not made of patches of ", config.patch, " x ",
+      config.patch, "; choose multiples of ", config.patch);
   auto net = std::make_shared<Vit>();
   const int64_t dim = config.dim;
   const float eps = static_cast<float>(config.norm_eps);

@@ -1,5 +1,5 @@
-// Vision transformers (Dosovitskiy et al. 2021) with timm's names: ViT, DeiT, distilled DeiT, DeiT III, the CLIP and DINOv2
-// towers. What tells them apart is data.
+// Vision transformers (Dosovitskiy et al. 2021) with timm's names: ViT, DeiT, distilled DeiT, DeiT III, the CLIP and
+// DINOv2 towers. What tells them apart is data.
 #pragma once
 
 #include "vtl/layers/elementwise.h"
@@ -15,14 +15,14 @@ struct VitConfig {
   int64_t dim = 768, depth = 12, heads = 12, mlp = 3072;
   bool qkv_bias = true;
   bool class_token = true;
-  bool distilled = false;        // a second token with a head of its own; the logits of both are averaged
+  bool distilled = false;  // a second token with a head of its own; the logits of both are averaged
   int64_t registers = 0;
   bool position_on_patches = false;  // timm's no_embed_class: prefix tokens get no position embedding
   Norms norms = Norms::before;
-  bool pre_norm = false;         // a norm before the first block, and patches without bias
+  bool pre_norm = false;  // a norm before the first block, and patches without bias
   Pool pool = Pool::token;
-  bool fc_norm = false;          // the final norm comes after pooling, as fc_norm; else before, as norm
-  float layer_scale = 0;         // first value; 0: none
+  bool fc_norm = false;   // the final norm comes after pooling, as fc_norm; else before, as norm
+  float layer_scale = 0;  // first value; 0: none
   double norm_eps = 1e-6;
   kernels::Activation activation = kernels::Activation::gelu_erf;
   int64_t classes = 1000;

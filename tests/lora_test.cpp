@@ -111,7 +111,8 @@ TEST_CASE("adapters_of_peft_give_pefts_logits_and_merge_to_pefts_weights") {
       void on_parameter(const std::string& parameter_name, layers::Parameter& parameter) override {
         if (!want.contains(parameter_name)) return;
         ++seen;
-        const Summary got = summarise(parameter_name, models::to_file_layout(parameter.value().value(), parameter.layout()));
+        const Summary got =
+            summarise(parameter_name, models::to_file_layout(parameter.value().value(), parameter.layout()));
         const double norm = want.at(parameter_name)[0].get<double>();
         CHECK(std::abs(got.norm - norm) < 1e-6 * norm);
         CHECK(std::abs(got.probe - want.at(parameter_name)[1].get<double>()) < 1e-5 * norm);
@@ -131,7 +132,9 @@ TEST_CASE("adapters_learn_as_pefts_do") {
     LoadedModel loaded = base_model(wanted);
     models::load_adapter(loaded, dir / "adapter");
     freeze_statistics(loaded);
-    models::set_learning(loaded, [](const std::string& n, const layers::Parameter&) { return models::is_adapter_name(n) || is_head(n); });
+    models::set_learning(loaded, [](const std::string& n, const layers::Parameter&) {
+      return models::is_adapter_name(n) || is_head(n);
+    });
     const Batch batch(wanted);
 
     optim::OptimizerOptions options;
@@ -163,7 +166,8 @@ TEST_CASE("adapters_learn_as_pefts_do") {
       if (first)
         for (const optim::Member& member : optimizer.groups()[0].members) {
           const std::string key = "base_model.model." + member.name;
-          const Tensor gradient = models::to_file_layout(member.parameter->value().slot()->grad.value(), member.parameter->layout());
+          const Tensor gradient =
+              models::to_file_layout(member.parameter->value().slot()->grad.value(), member.parameter->layout());
           const Summary got = summarise(key, gradient);
           const double norm = wanted.at("gradients").at(key)[0].get<double>();
           // One activation that rounding moves across ReLU's kink moves gradients by some 1e-3 of their norm.
@@ -188,7 +192,8 @@ TEST_CASE("written_adapters_are_pefts_file_for_file") {
     loaded.model.facts.tag = models::list_tags(name).front();
     models::save_adapter(loaded, dir / "saved");
     CHECK(io::read_json_file(dir / "saved/adapter_config.json") == wanted.at("adapter_config"));
-    const io::SafetensorsFile before(dir / "adapter/adapter_model.safetensors"), after(dir / "saved/adapter_model.safetensors");
+    const io::SafetensorsFile before(dir / "adapter/adapter_model.safetensors"),
+        after(dir / "saved/adapter_model.safetensors");
     REQUIRE(after.size() == before.size());
     for (int64_t i = 0; i < before.size(); ++i) {
       CHECK(before.name(i) == after.name(i));
@@ -258,7 +263,8 @@ TEST_CASE("adapters_of_single_projections_are_one_of_the_fused_layer_in_the_file
   struct Toucher : layers::Visitor {
     void on_parameter(const std::string& n, layers::Parameter& parameter) override {
       if (!n.ends_with("lora_B.weight")) return;
-      for (int64_t i = 0; i < parameter.shape().numel(); ++i) parameter.value().f32()[i] = static_cast<float>(i % 5) * 0.01f;
+      for (int64_t i = 0; i < parameter.shape().numel(); ++i)
+        parameter.value().f32()[i] = static_cast<float>(i % 5) * 0.01f;
       parameter.touch();
     }
   } toucher;
@@ -383,9 +389,11 @@ TEST_CASE("what_peft_does_not_store_is_refused_and_changed_statistics_are_stored
   loaded.model.visit(toucher);
   models::save_adapter(loaded, dir / "adapter");
   CHECK(io::read_adapter(dir / "adapter").config.modules_to_save == std::vector<std::string>{"fc", "layer3.0.bn2"});
-  models::set_learning(loaded, [](const std::string& name, const layers::Parameter&) { return name == "layer1.0.conv1.weight"; });
-  CHECK(message_of([&] { models::save_adapter(loaded, dir / "again"); }, ErrorKind::unsupported).find("layer1.0.conv1") !=
-        std::string::npos);
+  models::set_learning(
+      loaded, [](const std::string& name, const layers::Parameter&) { return name == "layer1.0.conv1.weight"; });
+  CHECK(
+      message_of([&] { models::save_adapter(loaded, dir / "again"); }, ErrorKind::unsupported).find("layer1.0.conv1") !=
+      std::string::npos);
 }
 
 TEST_CASE("bf16_models_keep_adapters_in_f32_behind_bf16_copies") {
@@ -396,7 +404,8 @@ TEST_CASE("bf16_models_keep_adapters_in_f32_behind_bf16_copies") {
   options.model.precision = Precision::bf16;
   LoadedModel loaded = models::scratch_model("vit_tiny_patch16_224", options);
   models::attach_lora(loaded, {});
-  models::set_learning(loaded, [](const std::string& n, const layers::Parameter&) { return models::is_adapter_name(n); });
+  models::set_learning(loaded,
+                       [](const std::string& n, const layers::Parameter&) { return models::is_adapter_name(n); });
   struct Checker : layers::Visitor {
     int64_t learning = 0;
     void on_parameter(const std::string& n, layers::Parameter& parameter) override {
@@ -404,7 +413,8 @@ TEST_CASE("bf16_models_keep_adapters_in_f32_behind_bf16_copies") {
       ++learning;
       CHECK(parameter.value().dtype() == DType::bf16);
       REQUIRE(parameter.master().defined());
-      if (n.ends_with("lora_A.weight")) CHECK(static_cast<float>(bf16(parameter.master().f32()[1])) != parameter.master().f32()[1]);
+      if (n.ends_with("lora_A.weight"))
+        CHECK(static_cast<float>(bf16(parameter.master().f32()[1])) != parameter.master().f32()[1]);
     }
   } checker;
   loaded.model.visit(checker);

@@ -1,4 +1,5 @@
-// Whole models against what timm computes in float64 from the same weights and images (tests/reference/models_golden.py).
+// Whole models against what timm computes in float64 from the same weights and images
+// (tests/reference/models_golden.py).
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -9,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "vtl/tests/harness/formula_weights.h"
 #include "vtl/core/tape.h"
 #include "vtl/io/json.h"
 #include "vtl/layers/batchnorm.h"
@@ -18,6 +18,7 @@
 #include "vtl/models/pretrained_source.h"
 #include "vtl/models/registry.h"
 #include "vtl/optim/optimizer.h"
+#include "vtl/tests/harness/formula_weights.h"
 
 namespace vtl::test {
 namespace {
@@ -28,7 +29,8 @@ constexpr double kNullGradient = 1e-9;
 
 std::vector<std::filesystem::path> golden_files() {
   std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(VTL_SOURCE_DIR) / "tests/golden/models"))
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(VTL_SOURCE_DIR) / "tests/golden/models"))
     if (entry.path().extension() == ".json") files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   return files;
@@ -41,7 +43,9 @@ struct Deviations {
   double null_gradient = 0;  // the largest gradient that should be zero, over the largest gradient
 };
 
-double largest(const std::vector<double>& values) { return values.empty() ? 0 : *std::max_element(values.begin(), values.end()); }
+double largest(const std::vector<double>& values) {
+  return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
+}
 
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
@@ -179,7 +183,9 @@ class Case {
     struct Collector : layers::Visitor {
       std::vector<optim::Member>& members;
       explicit Collector(std::vector<optim::Member>& out) : members(out) {}
-      void on_parameter(const std::string& name, layers::Parameter& parameter) override { members.push_back({name, &parameter, 0}); }
+      void on_parameter(const std::string& name, layers::Parameter& parameter) override {
+        members.push_back({name, &parameter, 0});
+      }
     };
     Collector collector(group.members);
     model_.visit(collector);
@@ -222,9 +228,10 @@ TEST_CASE("formula_numbers_are_those_of_the_reference") {
 
 bool has_kinks(const json& golden) { return golden.at("model").get<std::string>().find("patch") == std::string::npos; }
 
-// The goals are 2e-5 for logits and 1e-4 for gradients and losses. Networks with ReLU are held to the latter in the median of
-// their tensors: rounding moves a few activations across the kink, in PyTorch others than here, and one that crosses moves the
-// gradients before it by up to some 1e-3 of their norm, where a wrong formula moves them by half of it.
+// The goals are 2e-5 for logits and 1e-4 for gradients and losses. Networks with ReLU are held to the latter in the
+// median of their tensors: rounding moves a few activations across the kink, in PyTorch others than here, and one that
+// crosses moves the gradients before it by up to some 1e-3 of their norm, where a wrong formula moves them by half of
+// it.
 void check_fp32(const json& golden) {
   const json& torch = golden.at("torch_fp32_error");
   const Deviations found = Case(golden, Precision::fp32).measure(Losses::both);
@@ -243,8 +250,8 @@ void check_fp32(const json& golden) {
   CHECK(found.adamw_losses < 1e-4);
 }
 
-// Twice PyTorch's deviation under autocast. Autocast adds up the branches of a transformer in f32, where our activations are
-// bf16: 2 * depth roundings by half of 2^-8 each, which is the floor below.
+// Twice PyTorch's deviation under autocast. Autocast adds up the branches of a transformer in f32, where our
+// activations are bf16: 2 * depth roundings by half of 2^-8 each, which is the floor below.
 void check_bf16(const json& golden, bool trains) {
   const json& torch = golden.at("torch_bf16_error");
   const Deviations found = Case(golden, Precision::bf16).measure(trains ? Losses::both : Losses::none);

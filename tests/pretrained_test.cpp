@@ -146,7 +146,8 @@ TEST_CASE("files_of_every_dialect_load_and_are_saved_in_timms_names_with_the_sam
     const json& table = dialects.at(pick.title).at("renamed");
     const bool vit = std::string(pick.model) != "resnet18";
     const models::Model model = models::describe_model(pick.model, vit ? small_vit() : with_classes(10));
-    write_weights(dir / "foreign.safetensors", formula_tensors(model, [&](const std::string& n) { return foreign(table, n); }));
+    write_weights(dir / "foreign.safetensors",
+                  formula_tensors(model, [&](const std::string& n) { return foreign(table, n); }));
     write_weights(dir / "timm.safetensors", formula_tensors(model, own));
     const LoadedModel loaded = models::load_model(pick.model, dir / "foreign.safetensors");
     CHECK(loaded.report.dialect == pick.dialect);
@@ -199,7 +200,8 @@ TEST_CASE("everything_that_does_not_fit_is_reported_at_once_with_the_model_that_
   says(error_of([&] { models::load_model("vit_tiny_patch16_224", dir / "18.safetensors"); }), "family resnet");
 
   auto tensors = formula_tensors(models::describe_model("resnet18", with_classes(10)), own);
-  tensors.erase(std::find_if(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "layer2.0.bn1.bias"; }));
+  tensors.erase(
+      std::find_if(tensors.begin(), tensors.end(), [](const auto& t) { return t.name == "layer2.0.bn1.bias"; }));
   tensors.push_back({"extra.weight", Tensor::zeros({2}, DType::f32, Device::cpu())});
   for (FileTensor& t : tensors)
     if (t.name == "bn1.weight") t.values = Tensor::zeros({65}, DType::f32, Device::cpu());
@@ -275,14 +277,15 @@ TEST_CASE("what_files_say_of_themselves_must_not_be_contradicted") {
 TEST_CASE("constants_travel_with_the_model") {
   const TempDir dir;
   const json table = golden("dialects.json").at("huggingface/vit-tiny").at("renamed");
-  const auto tensors =
-      formula_tensors(models::describe_model("vit_tiny_patch16_224", small_vit()), [&](const std::string& n) { return foreign(table, n); });
+  const auto tensors = formula_tensors(models::describe_model("vit_tiny_patch16_224", small_vit()),
+                                       [&](const std::string& n) { return foreign(table, n); });
   fs::create_directories(dir / "hf");
   write_weights(dir / "hf/model.safetensors", tensors);
   io::write_text_file(dir / "hf/config.json",
                       R"({"model_type": "vit", "layer_norm_eps": 1e-5, "hidden_act": "gelu", "image_size": 64})");
-  io::write_text_file(dir / "hf/preprocessor_config.json",
-                      R"({"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25], "resample": 2, "do_resize": true})");
+  io::write_text_file(
+      dir / "hf/preprocessor_config.json",
+      R"({"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25], "resample": 2, "do_resize": true})");
   const LoadedModel loaded = models::load_model("vit_tiny_patch16_224", dir / "hf");
   CHECK(loaded.model.facts.constants.norm_eps == 1e-5);
   CHECK(loaded.model.facts.preprocessing.std[0] == 0.25f);
@@ -305,7 +308,9 @@ TEST_CASE("position_embeddings_are_resampled_as_timm_does") {
   const json cases = golden("pos_embed.json").at("cases");
   for (const auto& [name, wanted] : cases.items()) {
     CAPTURE(name);
-    const auto grid = [&](const char* key) { return models::Grid{wanted.at(key)[0].get<int64_t>(), wanted.at(key)[1].get<int64_t>()}; };
+    const auto grid = [&](const char* key) {
+      return models::Grid{wanted.at(key)[0].get<int64_t>(), wanted.at(key)[1].get<int64_t>()};
+    };
     const int64_t prefix = wanted.at("prefix_tokens").get<int64_t>(), dim = wanted.at("dim").get<int64_t>();
     const Tensor embedding = formula_weight("pos_embed", {1, prefix + grid("old_grid").count(), dim}, false);
     const Tensor made = models::resample_position(embedding, prefix, grid("old_grid"), grid("new_grid"));
@@ -338,14 +343,16 @@ TEST_CASE("bf16_models_read_their_masters_from_the_file_when_they_begin_to_learn
   models::ModelOptions options;
   options.precision = Precision::bf16;
   LoadedModel loaded = models::load_model("resnet18", dir / "w.safetensors", load_options(options));
-  models::set_learning(loaded, [](const std::string& name, const layers::Parameter&) { return name.starts_with("layer4"); });
+  models::set_learning(loaded,
+                       [](const std::string& name, const layers::Parameter&) { return name.starts_with("layer4"); });
   struct Checker : layers::Visitor {
     const LoadedModel& loaded;
     explicit Checker(const LoadedModel& model) : loaded(model) {}
     void on_parameter(const std::string& name, layers::Parameter& parameter) override {
       CHECK(parameter.learns() == name.starts_with("layer4"));
       CHECK(parameter.value().dtype() == (parameter.role() == layers::Role::matrix ? DType::bf16 : DType::f32));
-      const Tensor want = models::to_kernel_layout(formula_weight(name, parameter.file_shape(), false), parameter.layout());
+      const Tensor want =
+          models::to_kernel_layout(formula_weight(name, parameter.file_shape(), false), parameter.layout());
       const Tensor got = models::master_values(loaded, name, parameter);
       CHECK_MESSAGE(std::memcmp(want.data(), got.data(), want.bytes()) == 0, name);
       if (parameter.learns()) CHECK(parameter.master().dtype() == DType::f32);
@@ -371,7 +378,8 @@ TEST_CASE("frozen_tensors_are_saved_byte_for_byte_beside_those_that_learned") {
   const TempDir dir;
   write_formula_file(dir / "w.safetensors", "resnet18", with_classes(3));
   LoadedModel loaded = models::load_model("resnet18", dir / "w.safetensors");
-  models::set_learning(loaded, [](const std::string& name, const layers::Parameter&) { return name.starts_with("fc"); });
+  models::set_learning(loaded,
+                       [](const std::string& name, const layers::Parameter&) { return name.starts_with("fc"); });
   struct Toucher : layers::Visitor {
     void on_parameter(const std::string& name, layers::Parameter& parameter) override {
       if (name == "fc.bias") parameter.master().f32()[1] = 7;
@@ -381,6 +389,8 @@ TEST_CASE("frozen_tensors_are_saved_byte_for_byte_beside_those_that_learned") {
   models::save_model(loaded, dir / "saved", {{"vtl.run", "test"}});
   const io::SafetensorsFile before(dir / "w.safetensors"), after(dir / "saved/model.safetensors");
   CHECK(after.metadata("vtl.run") == "test");
+  CHECK(after.metadata("vtl.tag") == "vtl");
+  CHECK(after.metadata("vtl.base") == "resnet18.a1_in1k");
   CHECK(after.metadata("vtl.base_sha256") == before.sha256());
   for (int64_t i = 0; i < before.size(); ++i) {
     std::vector<std::byte> a(before[i].bytes()), b(a.size());
@@ -424,7 +434,8 @@ TEST_CASE("files_are_identified_by_the_models_they_fit") {
   CHECK(std::find(found.models.begin(), found.models.end(), "vit_tiny_patch16_224") != found.models.end());
 }
 
-// ---- real weights ----------------------------------------------------------------------------------------------------
+// ---- real weights
+// ----------------------------------------------------------------------------------------------------
 
 TEST_CASE("real_weights_are_saved_with_the_same_tensor_bytes") {
   const fs::path weights = shared_path("weights/tf_efficientnet_lite0");
@@ -457,7 +468,8 @@ TEST_CASE("real_weights_classify_photographs_as_timm_does") {
     const io::Image image = io::preprocess(io::read_image((samples / file).string()), loaded.model.facts.preprocessing);
     const Tensor logits = loaded.model.forward(normalised(image, loaded.model.facts.preprocessing));
     const float* begin = logits.f32();
-    const auto best = std::max_element(begin, begin + 1000) - begin, truth = static_cast<std::ptrdiff_t>(want.at("true_index").get<int64_t>());
+    const auto best = std::max_element(begin, begin + 1000) - begin,
+               truth = static_cast<std::ptrdiff_t>(want.at("true_index").get<int64_t>());
     CHECK(best == want.at("best_index").get<int64_t>());
     CHECK(begin[best] == doctest::Approx(want.at("best_logit").get<double>()).epsilon(0.005));
     right += best == truth;

@@ -22,7 +22,8 @@ namespace {
 using nlohmann::json;
 
 const json& timm() {
-  static const json golden = io::read_json_file(std::filesystem::path(VTL_SOURCE_DIR) / "tests/golden/timm_models.json");
+  static const json golden =
+      io::read_json_file(std::filesystem::path(VTL_SOURCE_DIR) / "tests/golden/timm_models.json");
   return golden.at("models");
 }
 
@@ -32,7 +33,9 @@ class Shapes : public layers::Visitor {
   std::map<std::string, Shape> shapes;
 
   explicit Shapes(const models::Model& model) { model.visit(*this); }
-  void on_parameter(const std::string& name, layers::Parameter& parameter) override { shapes[name] = parameter.file_shape(); }
+  void on_parameter(const std::string& name, layers::Parameter& parameter) override {
+    shapes[name] = parameter.file_shape();
+  }
   void on_batchnorm(const std::string& name, layers::BatchNorm& norm) override {
     shapes[name + ".running_mean"] = shapes[name + ".running_var"] = norm.weight.shape();
     shapes[name + ".num_batches_tracked"] = {};
@@ -98,7 +101,8 @@ TEST_CASE("model_facts_equal_timms_for_every_tag") {
 }
 
 TEST_CASE("constants_that_shapes_cannot_tell_equal_timms") {
-  const std::map<std::string, std::string> spelling{{"gelu", "gelu"}, {"quickgelu", "gelu_quick"}, {"relu", "relu"}, {"relu6", "relu6"}};
+  const std::map<std::string, std::string> spelling{
+      {"gelu", "gelu"}, {"quickgelu", "gelu_quick"}, {"relu", "relu"}, {"relu6", "relu6"}};
   for (const auto& [name, facts] : timm().items()) {
     CAPTURE(name);
     const json& args = facts.at("args");
@@ -111,7 +115,8 @@ TEST_CASE("constants_that_shapes_cannot_tell_equal_timms") {
 }
 
 TEST_CASE("stages_are_stem_blocks_neck_head_and_hold_every_parameter_once") {
-  for (const char* name : {"resnet18", "resnet50d", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "tf_efficientnet_lite0"}) {
+  for (const char* name :
+       {"resnet18", "resnet50d", "vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "tf_efficientnet_lite0"}) {
     CAPTURE(name);
     const models::Model model = models::describe_model(name);
     const auto& stages = model.stages();
@@ -136,7 +141,9 @@ TEST_CASE("first_values_depend_on_seed_and_name_only") {
   struct Values : layers::Visitor {
     std::map<std::string, Tensor> values;
     explicit Values(const models::Model& model) { model.visit(*this); }
-    void on_parameter(const std::string& name, layers::Parameter& parameter) override { values[name] = parameter.value(); }
+    void on_parameter(const std::string& name, layers::Parameter& parameter) override {
+      values[name] = parameter.value();
+    }
   };
   const models::Model a = models::create_model("resnet18", options), b = models::create_model("resnet18", options);
   options.seed = 6;

@@ -1,5 +1,5 @@
-// Weights, images and probes as functions of a tensor's name, the same numbers as tests/reference/formula.py: golden files
-// need not hold them. The formula in words is in tests/reference/README.md.
+// Weights, images and probes as functions of a tensor's name, the same numbers as tests/reference/formula.py: golden
+// files need not hold them. The formula in words is in tests/reference/README.md.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,8 @@ void fill_with_formula(const models::Model& model, Learning learning);
 // [batch, size, size, 3], f32.
 Tensor formula_images(int64_t batch, int64_t size);
 
-// The tensor of the formula that a file would hold under `name`; `ends_branch`: the last BatchNorm of a residual branch.
+// The tensor of the formula that a file would hold under `name`; `ends_branch`: the last BatchNorm of a residual
+// branch.
 Tensor formula_weight(const std::string& name, const Shape& file_shape, bool ends_branch);
 
 struct Summary {

@@ -18,7 +18,9 @@ namespace vtl::test {
 inline std::map<std::string, Shape> file_shapes(const models::Model& model) {
   struct Shapes : layers::Visitor {
     std::map<std::string, Shape> shapes;
-    void on_parameter(const std::string& name, layers::Parameter& parameter) override { shapes[name] = parameter.file_shape(); }
+    void on_parameter(const std::string& name, layers::Parameter& parameter) override {
+      shapes[name] = parameter.file_shape();
+    }
     void on_batchnorm(const std::string& name, layers::BatchNorm& norm) override {
       shapes[name + ".running_mean"] = shapes[name + ".running_var"] = norm.weight.shape();
       shapes[name + ".num_batches_tracked"] = {};
@@ -60,14 +62,16 @@ inline void write_weights(const std::filesystem::path& path, const std::vector<F
   std::vector<io::TensorToWrite> list;
   for (const FileTensor& tensor : tensors) {
     std::vector<uint64_t> shape(tensor.values.shape().dims().begin(), tensor.values.shape().dims().end());
-    list.push_back(io::tensor_from_memory(tensor.name, io::file_dtype(tensor.values.dtype()), std::move(shape),
-                                          {static_cast<const std::byte*>(tensor.values.data()), tensor.values.bytes()}));
+    list.push_back(
+        io::tensor_from_memory(tensor.name, io::file_dtype(tensor.values.dtype()), std::move(shape),
+                               {static_cast<const std::byte*>(tensor.values.data()), tensor.values.bytes()}));
   }
   io::write_safetensors(path, std::move(list), metadata);
 }
 
 // A file in our own names.
-inline void write_formula_file(const std::filesystem::path& path, const std::string& model, const models::ModelOptions& options) {
+inline void write_formula_file(const std::filesystem::path& path, const std::string& model,
+                               const models::ModelOptions& options) {
   write_weights(path, formula_tensors(models::describe_model(model, options),
                                       [](const std::string& name) { return std::vector<std::string>{name}; }));
 }

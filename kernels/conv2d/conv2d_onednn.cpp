@@ -116,12 +116,12 @@ Compiled make_backward_weight(const Conv2dDims& d, DType dtype) {
 }
 
 // The weight in the layout that `compiled` wants: packed before, packed now into `scratch`, or as it is.
-const void* prepared_weight(const Conv2dDims& d, DType dtype, const Compiled& compiled, const void* w, const PackedMemory* packed,
-                            const Scratch& scratch) {
+const void* prepared_weight(const Conv2dDims& d, DType dtype, const Key& key, const Compiled& compiled, const void* w,
+                            const PackedMemory* packed, const Scratch& scratch) {
   if (packed && packed->layout == compiled.weights) return packed->data;
   const Md ours = weight_layout(d, dtype, WeightOrder::ours);
   if (compiled.weights == ours) return w;
-  reorder(ours, w, compiled.weights, scratch.data());
+  reorder(key, ours, w, compiled.weights, scratch.data());
   return scratch.data();
 }
 
@@ -140,7 +140,7 @@ bool try_conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DTyp
   if (!*compiled) return false;
 
   const Scratch scratch = stream.scratch(compiled->weights.get_size());
-  const void* weight = prepared_weight(d, w_dtype, *compiled, w, dynamic_cast<const PackedMemory*>(packed), scratch);
+  const void* weight = prepared_weight(d, w_dtype, key, *compiled, w, dynamic_cast<const PackedMemory*>(packed), scratch);
   void* const out = epilogue.preactivation ? epilogue.preactivation : y;
   Arguments arguments{{DNNL_ARG_SRC, memory(compiled->src, x)},
                       {DNNL_ARG_WEIGHTS, memory(compiled->weights, weight)},
@@ -156,12 +156,13 @@ bool try_conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DTyp
 
 bool try_conv2d_backward_data(Stream& stream, const Conv2dDims& d, const void* dy, DType dy_dtype, const void* w, DType w_dtype,
                               Dest dx, DType dx_dtype, const PackedWeight* packed) {
-  const auto compiled = PrimitiveCache::instance().get(key_of('d', d, dy_dtype, dx_dtype), [&] {
+  const Key key = key_of('d', d, dy_dtype, dx_dtype);
+  const auto compiled = PrimitiveCache::instance().get(key, [&] {
     return make_backward_data(d, dy_dtype, dx_dtype, weight_layout(d, w_dtype, WeightOrder::best));
   });
   if (!*compiled) return false;
   const Scratch scratch = stream.scratch(compiled->weights.get_size());
-  const void* weight = prepared_weight(d, w_dtype, *compiled, w, dynamic_cast<const PackedMemory*>(packed), scratch);
+  const void* weight = prepared_weight(d, w_dtype, key, *compiled, w, dynamic_cast<const PackedMemory*>(packed), scratch);
   // oneDNN cannot add to what is there.
   const Scratch value = stream.scratch(dx.addend ? compiled->dst.get_size() : 0);
   void* const out = dx.addend ? value.data() : dx.out;
@@ -174,8 +175,8 @@ bool try_conv2d_backward_data(Stream& stream, const Conv2dDims& d, const void* d
 }
 
 bool try_conv2d_backward_weight(Stream& stream, const Conv2dDims& d, const void* x, const void* dy, DType dtype, Dest dweight) {
-  const auto compiled =
-      PrimitiveCache::instance().get(key_of('w', d, dtype, DType::f32), [&] { return make_backward_weight(d, dtype); });
+  const Key key = key_of('w', d, dtype, DType::f32);
+  const auto compiled = PrimitiveCache::instance().get(key, [&] { return make_backward_weight(d, dtype); });
   if (!*compiled) return false;
   const Md ours = weight_layout(d, DType::f32, WeightOrder::ours);
   const bool direct = compiled->weights == ours && !dweight.addend;
@@ -187,7 +188,7 @@ bool try_conv2d_backward_weight(Stream& stream, const Conv2dDims& d, const void*
            {DNNL_ARG_DIFF_WEIGHTS, memory(compiled->weights, sums)}});
   if (direct) return true;
   if (dweight.addend && dweight.addend != dweight.out) std::memcpy(dweight.out, dweight.addend, ours.get_size());
-  reorder(compiled->weights, sums, ours, dweight.out, dweight.addend ? Sum::add : Sum::overwrite);
+  reorder(key, compiled->weights, sums, ours, dweight.out, dweight.addend ? Sum::add : Sum::overwrite);
   return true;
 }
 
@@ -200,7 +201,7 @@ PackedWeightPtr pack_conv2d(Stream&, const Conv2dDims& d, ConvDirection directio
   });
   if (!*compiled || compiled->weights == ours) return nullptr;
   auto packed = std::make_shared<PackedMemory>(compiled->weights, key.bytes());
-  reorder(ours, w, packed->layout, packed->data);
+  reorder(key, ours, w, packed->layout, packed->data);
   return packed;
 }
 

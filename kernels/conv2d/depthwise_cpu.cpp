@@ -1,5 +1,6 @@
-// Vectors run over channels, which lie side by side in NHWC; a tile of neighbouring outputs of one row shares its loads.
-// i, j: output row and column; p, q: tap; c: channel.
+// Vectors run over channels, which lie side by side in NHWC; a tile of neighbouring outputs of one row shares its loads. Work is
+// cut into pieces of so few channels that the rows a tile reads stay in L1 from row to row.
+// i, j: output row and column; h, w: input row and column; p, q: tap; c: channel.
 #include "vtl/kernels/conv2d/depthwise.h"
 
 #include "vtl/core/parallel.h"
@@ -8,16 +9,17 @@
 namespace vtl::kernels::VTL_CPU {
 namespace {
 
-constexpr int kTile = 4;        // outputs of one row that are computed together
-constexpr int kMaxKernel = 7;   // larger or dilated kernels take the general path
-constexpr int64_t kMaxPartials = 16;
+constexpr int kTile = 7;  // outputs of one row that are computed together: widths of 224 / 2^n are multiples of 7
+constexpr int64_t kBandRows = 16;     // rows of one piece
+constexpr int64_t kPieceBytes = 256;  // channels of one piece
+constexpr int64_t kMaxPartials = 16;  // partial sums of weight gradients
 
 constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
 enum class Taps { as_given, flipped };
 
-// The filters as f32 [kernel_h * kernel_w][channels], the taps in their order or rotated by half a turn.
+// The filters as f32 [kernel_h * kernel_w][channels], the taps in their order or turned by half a turn.
 template <class T>
 void transpose_filters(const T* w, int64_t channels, int64_t taps, Taps order, float* to) {
   for (int64_t c = 0; c < channels; ++c)
@@ -25,104 +27,118 @@ void transpose_filters(const T* w, int64_t channels, int64_t taps, Taps order, f
       to[(order == Taps::flipped ? taps - 1 - t : t) * channels + c] = to_float(w[c * taps + t]);
 }
 
-// The rows of one image that an output row reads: taps first .. last-1 exist.
-struct TapRange {
+struct Range {
   int64_t first, last;
 };
-TapRange taps_inside(int64_t start, int64_t kernel, int64_t extent) {
-  return {max(0, -start), min(kernel, extent - start)};
+
+// The taps that meet the input when the first one lies at `start`.
+Range taps_inside(int64_t start, int64_t kernel, int64_t extent) { return {max(0, -start), min(kernel, extent - start)}; }
+
+// What one chunk computes: channels of a band of rows of one image.
+struct Piece {
+  int64_t image;
+  Range rows, channels;
+};
+
+// Calls f(piece) for all pieces of the channels [0, channels), on all threads. row_work: operations for one row and channel.
+template <class T, class F>
+VTL_INLINE void for_each_piece(int64_t batch, int64_t rows, int64_t row_work, int64_t channels, F&& f) {
+  constexpr int64_t kChannels = kPieceBytes / static_cast<int64_t>(sizeof(T));
+  const int64_t bands = (rows + kBandRows - 1) / kBandRows, pieces = (channels + kChannels - 1) / kChannels;
+  const int64_t work = min(rows, kBandRows) * row_work * kChannels;
+  parallel_for(batch * bands * pieces, max(1, 65536 / (work + 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      const int64_t band = chunk / pieces % bands * kBandRows, first = chunk % pieces * kChannels;
+      f(Piece{chunk / pieces / bands, {band, min(rows, band + kBandRows)}, {first, min(channels, first + kChannels)}});
+    }
+  });
 }
 
-// ---- forward, stride S, square kernel K ------------------------------------------------------------------------------
+// Calls f.template operator()<K, S>() for the square kernels and strides that have code of their own; false for others.
+template <class F>
+VTL_INLINE bool visit_kernel(const Conv2dDims& d, F&& f) {
+  if (d.kernel_h != d.kernel_w || d.stride_h != d.stride_w || d.dilation_h != 1 || d.dilation_w != 1) return false;
+  const int64_t kernel = d.kernel_h, stride = d.stride_h;
+  if (kernel == 3 && stride == 1) return f.template operator()<3, 1>(), true;
+  if (kernel == 3 && stride == 2) return f.template operator()<3, 2>(), true;
+  if (kernel == 5 && stride == 1) return f.template operator()<5, 1>(), true;
+  if (kernel == 5 && stride == 2) return f.template operator()<5, 2>(), true;
+  return false;
+}
 
-// Outputs j .. j + count - 1 of one row, all channels. column[p * Columns + k] points at input column j * S - pad_left + k of
-// tap row p, or at zeros.
-template <int K, int S, class TIn, class TOut>
-VTL_INLINE void forward_tile(const TIn* const* column, TapRange rows, const float* filters, int64_t channels, TOut* y,
-                             int64_t offset, int64_t count, const Epilogue& epilogue) {
+// Channels that fill vectors. Those after them take the general path, which loads parts of vectors.
+int64_t full_channels(const Conv2dDims& d) { return d.in_channels / kLanes * kLanes; }
+
+// ---- forward ------------------------------------------------------------------------------------------------------------
+
+enum class Writes { sum, epilogue };
+
+// Outputs j .. j + count - 1 of one row. column[p * kColumns + k] points at input column j * S - pad_left + k of tap row p, or
+// at zeros. What the next output row reads and this one does not is fetched ahead, because the pieces are too short for the
+// processor to guess it.
+template <int K, int S, Writes writes, class TIn, class TOut>
+VTL_INLINE void forward_tile(const TIn* const* column, Range taps, int64_t row_size, const float* filters, int64_t channels, Range piece,
+                             TOut* y, int64_t offset, int64_t count, const Epilogue& epilogue) {
   constexpr int kColumns = (kTile - 1) * S + K;
-  for_lanes(channels, [&](int64_t c, auto lanes) {
+  for (int64_t c = piece.first; c < piece.last; c += kLanes) {
+    for (int r = 1; r <= S; ++r)
+#pragma GCC unroll 16
+      for (int k = kColumns - kTile * S; k < kColumns; ++k)
+        __builtin_prefetch(column[(K - 1) * kColumns + k] + r * row_size + c);
     vfloat sums[kTile] = {};
-    for (int64_t p = rows.first; p < rows.last; ++p) {
-      const TIn* const* from = column + p * kColumns;
+    for (int64_t p = taps.first; p < taps.last; ++p) {
       const float* filter = filters + p * K * channels + c;
       vfloat x[kColumns];
 #pragma GCC unroll 32
-      for (int k = 0; k < kColumns; ++k) x[k] = load_n(from[k] + c, lanes);
+      for (int k = 0; k < kColumns; ++k) x[k] = load(column[p * kColumns + k] + c);
 #pragma GCC unroll 8
       for (int q = 0; q < K; ++q) {
-        const vfloat weight = load_n(filter + q * channels, lanes);
+        const vfloat weight = load(filter + q * channels);
 #pragma GCC unroll 8
         for (int t = 0; t < kTile; ++t) sums[t] += x[t * S + q] * weight;
       }
     }
-    for (int64_t t = 0; t < count; ++t) {
-      vfloat sum = sums[0];
 #pragma GCC unroll 8
-      for (int u = 1; u < kTile; ++u) sum = t == u ? sums[u] : sum;
-      write_epilogue(epilogue, sum, y, offset + t * channels + c, c, lanes);
+    for (int t = 0; t < kTile; ++t) {
+      if (t >= count) continue;
+      if constexpr (writes == Writes::sum) store(y + offset + t * channels + c, sums[t]);
+      else write_epilogue(epilogue, sums[t], y, offset + t * channels + c, c, AllLanes{});
     }
-  });
+  }
 }
 
-// The same where all columns and kTile outputs exist: `x` points at tap row 0, column j * S - pad_left.
-template <int K, int S, class TIn, class TOut>
-VTL_INLINE void forward_inner_tile(const TIn* x, int64_t row_size, TapRange rows, const float* filters, int64_t channels, TOut* y,
-                                   int64_t offset, const Epilogue& epilogue) {
-  constexpr int kColumns = (kTile - 1) * S + K;
-  for_lanes(channels, [&](int64_t c, auto lanes) {
-    vfloat sums[kTile] = {};
-    for (int64_t p = rows.first; p < rows.last; ++p) {
-      const TIn* from = x + p * row_size + c;
-      const float* filter = filters + p * K * channels + c;
-      vfloat in[kColumns];
-#pragma GCC unroll 32
-      for (int k = 0; k < kColumns; ++k) in[k] = load_n(from + k * channels, lanes);
-#pragma GCC unroll 8
-      for (int q = 0; q < K; ++q) {
-        const vfloat weight = load_n(filter + q * channels, lanes);
-#pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) sums[t] += in[t * S + q] * weight;
-      }
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < kTile; ++t) write_epilogue(epilogue, sums[t], y, offset + t * channels + c, c, lanes);
-  });
-}
-
-template <int K, int S, class TIn, class TOut>
-void forward_rows(const Conv2dDims& d, const TIn* x, const float* filters, const TIn* zeros, TOut* y, const Epilogue& epilogue) {
+template <int K, int S, Writes writes, class TIn, class TOut>
+void forward_tiles(const Conv2dDims& d, const TIn* x, const float* filters, const TIn* zeros, TOut* y, const Epilogue& epilogue) {
   constexpr int kColumns = (kTile - 1) * S + K;
   const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels, row_size = d.in_w * channels;
-  parallel_for(d.batch * out_h, max(1, min(out_h, 16384 / (out_w * channels) + 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t image = row / out_h, i = row % out_h, top = i * S - d.pad_top;
-      const TapRange rows = taps_inside(top, K, d.in_h);
-      const TIn* first = x + (image * d.in_h + top) * row_size;  // tap row 0: outside when top < 0, and then never read
+  for_each_piece<TIn>(d.batch, out_h, out_w * K * K, full_channels(d), [&](const Piece& piece) {
+    for (int64_t i = piece.rows.first; i < piece.rows.last; ++i) {
+      const int64_t top = i * S - d.pad_top;
+      const Range taps = taps_inside(top, K, d.in_h);
       for (int64_t j = 0; j < out_w; j += kTile) {
-        const int64_t left = j * S - d.pad_left, offset = (row * out_w + j) * channels;
-        if (left >= 0 && left + kColumns <= d.in_w && j + kTile <= out_w) {
-          forward_inner_tile<K, S>(first + left * channels, row_size, rows, filters, channels, y, offset, epilogue);
-          continue;
-        }
         const TIn* column[K * kColumns];
-        for (int p = 0; p < K; ++p)
-          for (int k = 0; k < kColumns; ++k)
-            column[p * kColumns + k] = left + k >= 0 && left + k < d.in_w ? first + p * row_size + (left + k) * channels : zeros;
-        forward_tile<K, S>(column, rows, filters, channels, y, offset, min(kTile, out_w - j), epilogue);
+        for (int k = 0; k < kColumns; ++k) {
+          const int64_t w = j * S - d.pad_left + k;
+          const bool inside = w >= 0 && w < d.in_w;
+          for (int p = 0; p < K; ++p)
+            column[p * kColumns + k] = inside ? x + (piece.image * d.in_h + top + p) * row_size + w * channels : zeros;
+        }
+        forward_tile<K, S, writes>(column, taps, row_size, filters, channels, piece.channels, y,
+                                   ((piece.image * out_h + i) * out_w + j) * channels, min(kTile, out_w - j), epilogue);
       }
     }
   });
 }
 
-// Any kernel, stride and dilation.
+// Any kernel, stride and dilation, for the channels from `first` on.
 template <class TIn, class TOut>
-void forward_any(const Conv2dDims& d, const TIn* x, const float* filters, TOut* y, const Epilogue& epilogue) {
+void forward_any(const Conv2dDims& d, int64_t first, const TIn* x, const float* filters, TOut* y, const Epilogue& epilogue) {
   const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels;
   parallel_for(d.batch * out_h, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
       for (int64_t j = 0; j < out_w; ++j)
-        for_lanes(channels, [&](int64_t c, auto lanes) {
+        for_lanes(channels - first, [&](int64_t n, auto lanes) {
+          const int64_t c = first + n;
           vfloat sum{};
           for (int64_t p = 0; p < d.kernel_h; ++p) {
             const int64_t h = row % out_h * d.stride_h + p * d.dilation_h - d.pad_top;
@@ -139,92 +155,100 @@ void forward_any(const Conv2dDims& d, const TIn* x, const float* filters, TOut* 
   });
 }
 
-// Calls f.template operator()<K, S>() for the kernels that have code of their own; false for others.
-template <class F>
-VTL_INLINE bool visit_kernel(const Conv2dDims& d, F&& f) {
-  if (d.kernel_h != d.kernel_w || d.stride_h != d.stride_w || d.dilation_h != 1 || d.dilation_w != 1) return false;
-  const int64_t kernel = d.kernel_h, stride = d.stride_h;
-  if (kernel == 3 && stride == 1) return f.template operator()<3, 1>(), true;
-  if (kernel == 3 && stride == 2) return f.template operator()<3, 2>(), true;
-  if (kernel == 5 && stride == 1) return f.template operator()<5, 1>(), true;
-  if (kernel == 5 && stride == 2) return f.template operator()<5, 2>(), true;
-  if (kernel == kMaxKernel && stride == 1) return f.template operator()<kMaxKernel, 1>(), true;
-  return false;
-}
+// The filters of one call, and as many zeros as there are channels.
+class Filters {
+ public:
+  template <class T>
+  Filters(Stream& stream, const Conv2dDims& d, const T* w, Taps order)
+      : taps_(d.kernel_h * d.kernel_w), channels_(d.in_channels),
+        scratch_(stream.scratch(static_cast<size_t>((taps_ + 1) * channels_) * 4)) {
+    transpose_filters(w, channels_, taps_, order, scratch_.f32());
+    __builtin_memset(scratch_.f32() + taps_ * channels_, 0, static_cast<size_t>(channels_) * 4);
+  }
+
+  const float* data() const { return scratch_.f32(); }
+  template <class T>
+  const T* zeros() const {
+    return reinterpret_cast<const T*>(scratch_.f32() + taps_ * channels_);
+  }
+
+ private:
+  int64_t taps_, channels_;
+  Scratch scratch_;
+};
 
 template <class TIn, class TOut>
 void forward(Stream& stream, const Conv2dDims& d, const TIn* x, const TIn* w, Taps order, TOut* y, const Epilogue& epilogue) {
-  const int64_t taps = d.kernel_h * d.kernel_w;
-  const Scratch scratch = stream.scratch(static_cast<size_t>((taps + 1) * d.in_channels) * 4);
-  float* const filters = scratch.f32();
-  float* const zeros = filters + taps * d.in_channels;
-  transpose_filters(w, d.in_channels, taps, order, filters);
-  __builtin_memset(zeros, 0, static_cast<size_t>(d.in_channels) * 4);
-  if (!visit_kernel(d, [&]<int K, int S>() {
-        forward_rows<K, S>(d, x, filters, reinterpret_cast<const TIn*>(zeros), y, epilogue);
-      }))
-    forward_any(d, x, filters, y, epilogue);
+  const Filters filters(stream, d, w, order);
+  const bool plain = !epilogue.scale && !epilogue.bias && !epilogue.residual && !epilogue.preactivation &&
+                     epilogue.activation == Activation::none;
+  const bool tiled = visit_kernel(d, [&]<int K, int S>() {
+    if (plain) forward_tiles<K, S, Writes::sum>(d, x, filters.data(), filters.zeros<TIn>(), y, epilogue);
+    else forward_tiles<K, S, Writes::epilogue>(d, x, filters.data(), filters.zeros<TIn>(), y, epilogue);
+  });
+  const int64_t done = tiled ? full_channels(d) : 0;
+  if (done < d.in_channels) forward_any(d, done, x, filters.data(), y, epilogue);
 }
 
 // ---- backward data ------------------------------------------------------------------------------------------------------
 
 // Stride 2. With h + pad_top = 2 u + a (a = 0, 1) only taps p = 2 m + a meet row h, with dy row u - m; columns likewise. One
-// tile is 2 kTile columns w of dx from an even w + pad_left on.
+// tile is 2 kTile columns of dx from an even w + pad_left on.
 template <int K, class TIn, class TOut>
 void backward_data_stride2(const Conv2dDims& d, const TIn* dy, const float* filters, const TIn* zeros, TOut* dx, const TOut* addend) {
   constexpr int kReach = (K - 1) / 2, kColumns = kTile + kReach;  // dy columns v - kReach .. v + kTile - 1
   const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels;
-  Epilogue epilogue;
-  epilogue.residual = addend;
-  parallel_for(d.batch * d.in_h, max(1, min(d.in_h, 16384 / (d.in_w * channels) + 1)), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t image = row / d.in_h, h = row % d.in_h + d.pad_top, parity = h % 2;
+  for_each_piece<TIn>(d.batch, d.in_h, d.in_w * K * K / 4, full_channels(d), [&](const Piece& piece) {
+    const TIn* dy_image = dy + piece.image * out_h * out_w * channels;
+    for (int64_t row = piece.rows.first; row < piece.rows.last; ++row) {
+      const int64_t h = row + d.pad_top, parity = h % 2;
       // Tap rows p = 2 m + parity with dy row h / 2 - m inside.
-      const int64_t m_first = max(0, h / 2 - out_h + 1), m_last = min((K - parity + 1) / 2, h / 2 + 1);
-      const TIn* dy_image = dy + image * out_h * out_w * channels;
+      const Range taps{max(0, h / 2 - out_h + 1), min((K - parity + 1) / 2, h / 2 + 1)};
       for (int64_t w0 = -(d.pad_left % 2); w0 < d.in_w; w0 += 2 * kTile) {
         const int64_t v = (w0 + d.pad_left) / 2;
         const TIn* column[((K + 1) / 2) * kColumns];
-        for (int64_t m = m_first; m < m_last; ++m)
+        for (int64_t m = taps.first; m < taps.last; ++m)
           for (int k = 0; k < kColumns; ++k) {
             const int64_t j = v - kReach + k;
             column[m * kColumns + k] = j >= 0 && j < out_w ? dy_image + ((h / 2 - m) * out_w + j) * channels : zeros;
           }
-        for_lanes(channels, [&](int64_t c, auto lanes) {
+        for (int64_t c = piece.channels.first; c < piece.channels.last; c += kLanes) {
           vfloat sums[2 * kTile] = {};
-          for (int64_t m = m_first; m < m_last; ++m) {
+          for (int64_t m = taps.first; m < taps.last; ++m) {
             const float* filter = filters + (2 * m + parity) * K * channels + c;
             vfloat g[kColumns];
 #pragma GCC unroll 16
-            for (int k = 0; k < kColumns; ++k) g[k] = load_n(column[m * kColumns + k] + c, lanes);
+            for (int k = 0; k < kColumns; ++k) g[k] = load(column[m * kColumns + k] + c);
 #pragma GCC unroll 8
             for (int q = 0; q < K; ++q) {
-              const vfloat weight = load_n(filter + q * channels, lanes);
+              const vfloat weight = load(filter + q * channels);
 #pragma GCC unroll 8
               for (int t = 0; t < kTile; ++t) sums[2 * t + q % 2] += g[kReach + t - q / 2] * weight;
             }
           }
-#pragma GCC unroll 8
-          for (int t = 0; t < 2 * kTile; ++t)
-            if (w0 + t >= 0 && w0 + t < d.in_w)
-              write_epilogue(epilogue, sums[t], dx, (row * d.in_w + w0 + t) * channels + c, c, lanes);
-        });
+          const int64_t offset = ((piece.image * d.in_h + row) * d.in_w + w0) * channels + c;
+#pragma GCC unroll 16
+          for (int t = 0; t < 2 * kTile; ++t) {
+            if (w0 + t < 0 || w0 + t >= d.in_w) continue;
+            const int64_t at = offset + t * channels;
+            store(dx + at, addend ? sums[t] + load(addend + at) : sums[t]);
+          }
+        }
       }
     }
   });
 }
 
-// Any kernel, stride and dilation.
+// Any kernel, stride and dilation, for the channels from `first` on.
 template <class TIn, class TOut>
-void backward_data_any(const Conv2dDims& d, const TIn* dy, const float* filters, TOut* dx, const TOut* addend) {
+void backward_data_any(const Conv2dDims& d, int64_t first, const TIn* dy, const float* filters, TOut* dx, const TOut* addend) {
   const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels;
-  Epilogue epilogue;
-  epilogue.residual = addend;
   parallel_for(d.batch * d.in_h, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
       for (int64_t w = 0; w < d.in_w; ++w)
-        for_lanes(channels, [&](int64_t c, auto lanes) {
-          vfloat sum{};
+        for_lanes(channels - first, [&](int64_t n, auto lanes) {
+          const int64_t c = first + n, at = (row * d.in_w + w) * channels + c;
+          vfloat sum = addend ? load_n(addend + at, lanes) : vfloat{};
           for (int64_t p = 0; p < d.kernel_h; ++p) {
             const int64_t down = row % d.in_h + d.pad_top - p * d.dilation_h, i = down / d.stride_h;
             if (down < 0 || down % d.stride_h != 0 || i >= out_h) continue;
@@ -235,7 +259,7 @@ void backward_data_any(const Conv2dDims& d, const TIn* dy, const float* filters,
                      load_n(filters + (p * d.kernel_w + q) * channels + c, lanes);
             }
           }
-          write_epilogue(epilogue, sum, dx, (row * d.in_w + w) * channels + c, c, lanes);
+          store_n(dx + at, sum, lanes);
         });
   });
 }
@@ -243,7 +267,7 @@ void backward_data_any(const Conv2dDims& d, const TIn* dy, const float* filters,
 template <class TIn, class TOut>
 void backward_data(Stream& stream, const Conv2dDims& d, const TIn* dy, const TIn* w, TOut* dx, const TOut* addend) {
   if (d.stride_h == 1 && d.stride_w == 1) {
-    // A convolution of dy with the rotated filters. Padding may turn out negative, which the kernels do not mind.
+    // A convolution of dy with the filters turned by half a turn. Padding may come out negative, which forward does not mind.
     Conv2dDims turned = d;
     turned.in_h = d.out_h();
     turned.in_w = d.out_w();
@@ -256,69 +280,65 @@ void backward_data(Stream& stream, const Conv2dDims& d, const TIn* dy, const TIn
     forward(stream, turned, dy, w, Taps::flipped, dx, epilogue);
     return;
   }
-  const int64_t taps = d.kernel_h * d.kernel_w;
-  const Scratch scratch = stream.scratch(static_cast<size_t>((taps + 1) * d.in_channels) * 4);
-  float* const filters = scratch.f32();
-  float* const zeros = filters + taps * d.in_channels;
-  transpose_filters(w, d.in_channels, taps, Taps::as_given, filters);
-  __builtin_memset(zeros, 0, static_cast<size_t>(d.in_channels) * 4);
-  const bool own_code = visit_kernel(d, [&]<int K, int S>() {
-    if constexpr (S == 2) backward_data_stride2<K>(d, dy, filters, reinterpret_cast<const TIn*>(zeros), dx, addend);
+  const Filters filters(stream, d, w, Taps::as_given);
+  const bool tiled = d.stride_h == 2 && visit_kernel(d, [&]<int K, int S>() {
+    if constexpr (S == 2) backward_data_stride2<K>(d, dy, filters.data(), filters.zeros<TIn>(), dx, addend);
   });
-  if (!own_code) backward_data_any(d, dy, filters, dx, addend);
+  const int64_t done = tiled ? full_channels(d) : 0;
+  if (done < d.in_channels) backward_data_any(d, done, dy, filters.data(), dx, addend);
 }
 
 // ---- backward weight ----------------------------------------------------------------------------------------------------
 
-// sums[p][q][c] += over the outputs of one row. The sums of tap row p stay in registers along the row.
+// sums[p][q][c] += over the outputs of row i of one image. The sums of tap row p stay in registers along the row.
 template <int K, int S, class T>
-void backward_weight_row(const Conv2dDims& d, const T* x_image, const T* dy_row, int64_t i, float* sums) {
+void backward_weight_row(const Conv2dDims& d, const T* x_image, const T* dy_row, int64_t i, Range piece, float* sums) {
   const int64_t out_w = d.out_w(), channels = d.in_channels, row_size = d.in_w * channels, top = i * S - d.pad_top;
-  const TapRange rows = taps_inside(top, K, d.in_h);
+  const Range taps = taps_inside(top, K, d.in_h);
   // Outputs whose taps all lie inside.
   const int64_t inner_begin = min(out_w, (max(0, d.pad_left) + S - 1) / S), last_left = d.in_w + d.pad_left - K;
   const int64_t inner_end = max(inner_begin, last_left < 0 ? 0 : min(out_w, last_left / S + 1));
-  for (int64_t p = rows.first; p < rows.last; ++p) {
+  for (int64_t p = taps.first; p < taps.last; ++p) {
     const T* x_row = x_image + (top + p) * row_size - d.pad_left * channels;
     float* sums_row = sums + p * K * channels;
-    for_lanes(channels, [&](int64_t c, auto lanes) {
+    for (int64_t c = piece.first; c < piece.last; c += kLanes) {
       vfloat sum[K];
 #pragma GCC unroll 8
-      for (int q = 0; q < K; ++q) sum[q] = load_n(sums_row + q * channels + c, lanes);
+      for (int q = 0; q < K; ++q) sum[q] = load(sums_row + q * channels + c);
       const auto outer = [&](int64_t begin, int64_t end) {
         for (int64_t j = begin; j < end; ++j) {
-          const vfloat g = load_n(dy_row + j * channels + c, lanes);
+          const vfloat g = load(dy_row + j * channels + c);
           const int64_t left = j * S - d.pad_left;
 #pragma GCC unroll 8
           for (int q = 0; q < K; ++q)
-            if (left + q >= 0 && left + q < d.in_w) sum[q] += g * load_n(x_row + (j * S + q) * channels + c, lanes);
+            if (left + q >= 0 && left + q < d.in_w) sum[q] += g * load(x_row + (j * S + q) * channels + c);
         }
       };
       outer(0, inner_begin);
       int64_t j = inner_begin;
-      for (; j + kTile <= inner_end; j += kTile) {
-        constexpr int kColumns = (kTile - 1) * S + K;
+      constexpr int kOutputs = 4, kColumns = (kOutputs - 1) * S + K;
+      for (; j + kOutputs <= inner_end; j += kOutputs) {
         const T* from = x_row + j * S * channels + c;
-        vfloat in[kColumns], g[kTile];
+        vfloat x[kColumns];
 #pragma GCC unroll 32
-        for (int k = 0; k < kColumns; ++k) in[k] = load_n(from + k * channels, lanes);
+        for (int k = 0; k < kColumns; ++k) x[k] = load(from + k * channels);
 #pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t) g[t] = load_n(dy_row + (j + t) * channels + c, lanes);
+        for (int t = 0; t < kOutputs; ++t) {
+          const vfloat g = load(dy_row + (j + t) * channels + c);
 #pragma GCC unroll 8
-        for (int t = 0; t < kTile; ++t)
-#pragma GCC unroll 8
-          for (int q = 0; q < K; ++q) sum[q] += g[t] * in[t * S + q];
+          for (int q = 0; q < K; ++q) sum[q] += g * x[t * S + q];
+        }
       }
       outer(j, out_w);
 #pragma GCC unroll 8
-      for (int q = 0; q < K; ++q) store_n(sums_row + q * channels + c, sum[q], lanes);
-    });
+      for (int q = 0; q < K; ++q) store(sums_row + q * channels + c, sum[q]);
+    }
   }
 }
 
 // The same for any kernel, stride and dilation.
 template <class T>
-void backward_weight_row_any(const Conv2dDims& d, const T* x_image, const T* dy_row, int64_t i, float* sums) {
+void backward_weight_row_any(const Conv2dDims& d, const T* x_image, const T* dy_row, int64_t i, Range piece, float* sums) {
   const int64_t channels = d.in_channels;
   for (int64_t p = 0; p < d.kernel_h; ++p) {
     const int64_t h = i * d.stride_h + p * d.dilation_h - d.pad_top;
@@ -327,10 +347,10 @@ void backward_weight_row_any(const Conv2dDims& d, const T* x_image, const T* dy_
       for (int64_t j = 0; j < d.out_w(); ++j) {
         const int64_t w = j * d.stride_w + q * d.dilation_w - d.pad_left;
         if (w < 0 || w >= d.in_w) continue;
-        float* to = sums + (p * d.kernel_w + q) * channels;
-        for_lanes(channels, [&](int64_t c, auto lanes) {
-          store_n(to + c, load_n(to + c, lanes) + load_n(dy_row + j * channels + c, lanes) *
-                                                      load_n(x_image + (h * d.in_w + w) * channels + c, lanes), lanes);
+        float* to = sums + (p * d.kernel_w + q) * channels + piece.first;
+        const T *g = dy_row + j * channels + piece.first, *x = x_image + (h * d.in_w + w) * channels + piece.first;
+        for_lanes(piece.last - piece.first, [&](int64_t c, auto lanes) {
+          store_n(to + c, load_n(to + c, lanes) + load_n(g + c, lanes) * load_n(x + c, lanes), lanes);
         });
       }
   }
@@ -343,14 +363,23 @@ void backward_weight(Stream& stream, const Conv2dDims& d, const T* x, const T* d
   const int64_t chunks = (rows + grain - 1) / grain;
   const Scratch scratch = stream.scratch(static_cast<size_t>(chunks * size) * 4);
   float* const partials = scratch.f32();  // [chunks][taps][channels]
-  parallel_for(rows, grain, [&](int64_t begin, int64_t end) {
-    float* sums = partials + begin / grain * size;
-    __builtin_memset(sums, 0, static_cast<size_t>(size) * 4);
+  __builtin_memset(partials, 0, static_cast<size_t>(chunks * size) * 4);
+
+  constexpr int64_t kChannels = kPieceBytes / static_cast<int64_t>(sizeof(T));
+  const int64_t pieces = (channels + kChannels - 1) / kChannels;
+  parallel_chunks(chunks * pieces, [&](int64_t chunk) {
+    const int64_t first = chunk % pieces * kChannels, last = min(channels, first + kChannels);
+    const int64_t begin = chunk / pieces * grain, end = min(rows, begin + grain);
+    float* sums = partials + chunk / pieces * size;
     for (int64_t row = begin; row < end; ++row) {
       const T* x_image = x + row / out_h * d.in_h * d.in_w * channels;
       const T* dy_row = dy + row * d.out_w() * channels;
-      if (!visit_kernel(d, [&]<int K, int S>() { backward_weight_row<K, S>(d, x_image, dy_row, row % out_h, sums); }))
-        backward_weight_row_any(d, x_image, dy_row, row % out_h, sums);
+      const int64_t full = first + (last - first) / kLanes * kLanes;
+      const bool tiled = visit_kernel(d, [&]<int K, int S>() {
+        backward_weight_row<K, S>(d, x_image, dy_row, row % out_h, {first, full}, sums);
+      });
+      const int64_t done = tiled ? full : first;
+      if (done < last) backward_weight_row_any(d, x_image, dy_row, row % out_h, {done, last}, sums);
     }
   });
   auto* out = static_cast<float*>(dweight.out);

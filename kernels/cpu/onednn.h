@@ -132,18 +132,23 @@ inline void execute(Stream& stream, const Compiled& compiled, Arguments argument
   }
 }
 
-// Copies between layouts; Sum::add adds to what is there.
+// Copies between layouts; Sum::add adds to what is there. `name` says which two layouts these are.
 enum class Sum { overwrite, add };
-inline void reorder(const Md& from_layout, const void* from, const Md& to_layout, void* to, Sum mode = Sum::overwrite) {
-  auto source = memory(from_layout, from), target = memory(to_layout, to);
-  try {
+inline void reorder(const Key& name, const Md& from_layout, const void* from, const Md& to_layout, void* to, Sum mode = Sum::overwrite) {
+  Key key = name;
+  const auto compiled = PrimitiveCache::instance().get(key.add('r').add(mode), [&] {
     dnnl::primitive_attr attr;
     if (mode == Sum::add) {
       dnnl::post_ops ops;
       ops.append_sum(1.0f);
       attr.set_post_ops(ops);
     }
-    dnnl::reorder(source, target, attr).execute(queue(), source, target);
+    const dnnl::reorder::primitive_desc pd(engine(), from_layout, engine(), to_layout, attr);
+    return Compiled{dnnl::reorder(pd), from_layout, {}, to_layout, {}, pd.impl_info_str()};
+  });
+  if (!*compiled) fail(ErrorKind::internal, "oneDNN has no copy between two layouts of a weight");
+  try {
+    compiled->primitive.execute(queue(), {{DNNL_ARG_FROM, memory(from_layout, from)}, {DNNL_ARG_TO, memory(to_layout, to)}});
     queue().wait();
   } catch (const dnnl::error& error) {
     fail(ErrorKind::internal, "oneDNN (reorder): ", error.what());

@@ -106,7 +106,7 @@ PackedWeightPtr pack_gemm(Stream&, const Matrix& b, const GemmDims& dims) {
   });
   if (!*compiled || compiled->weights == layouts.b) return nullptr;
   auto packed = std::make_shared<PackedMemory>(compiled->weights, key.bytes());
-  reorder(layouts.b, b.data, packed->layout, packed->data);
+  reorder(key, layouts.b, b.data, packed->layout, packed->data);
   return packed;
 }
 

@@ -378,7 +378,7 @@ int64_t default_epochs(Strategy strategy) {
     case Strategy::head: return 10;
     case Strategy::partial: return 8;
     case Strategy::full: return 5;
-    case Strategy::scratch: return 30;
+    case Strategy::scratch: return 20;
     case Strategy::lora: return 8;
     case Strategy::bitfit: return 10;
   }

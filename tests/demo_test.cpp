@@ -43,7 +43,7 @@ bool reads_png() {
 TEST_CASE("a written PNG file holds the pixels it was given") {
   if (!reads_png()) return;
   const test::TempDir folder;
-  for (const auto [width, height] : {std::pair<int64_t, int64_t>{1, 1}, {31, 33}, {200, 3}}) {
+  for (const auto& [width, height] : {std::pair<int64_t, int64_t>{1, 1}, {31, 33}, {200, 3}}) {
     const io::Image image = test::generated_picture(width, height, 5);
     io::write_png(folder / "picture.png", image);
     const io::Image read = io::read_image((folder / "picture.png").string());

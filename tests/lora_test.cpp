@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "harness/shared.h"
-#include "harness/temp_dir.h"
-#include "harness/weights_file.h"
+#include "vtl/tests/harness/shared.h"
+#include "vtl/tests/harness/temp_dir.h"
+#include "vtl/tests/harness/weights_file.h"
 #include "vtl/core/error.h"
 #include "vtl/core/tape.h"
 #include "vtl/io/adapter_file.h"

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "harness/formula_weights.h"
+#include "vtl/tests/harness/formula_weights.h"
 #include "vtl/io/safetensors_writer.h"
 #include "vtl/layers/batchnorm.h"
 #include "vtl/models/registry.h"

@@ -1,5 +1,9 @@
 #include "vtl/kernels/gemm/gemm_onednn.h"
 
+#include <algorithm>
+#include <memory>
+#include <string>
+
 #include "vtl/kernels/cpu/onednn.h"
 #include "vtl/kernels/gemm/activate_rows.h"
 
@@ -51,6 +55,90 @@ Compiled make(const Layouts& layouts, const Md& weights, const PostOps& post_ops
   return compile(pd, static_cast<dnnl::matmul*>(nullptr), pd.src_desc(), pd.weights_desc(), pd.dst_desc());
 }
 
+// op(B) as a product reads it. `format` names the layout in keys; empty for the caller's own.
+struct Weight {
+  Md layout;
+  const void* data;
+  std::string format;
+};
+
+// The layout that oneDNN likes best for op(B) with `dims.m` rows of op(A), and its name. Null when that is the caller's own.
+struct BestLayout {
+  Key key;
+  std::shared_ptr<const Compiled> compiled;
+
+  BestLayout(const Matrix& b, const GemmDims& dims) : key(kKind) {
+    const GemmDims one{dims.m, dims.n, dims.k, 1};
+    const Matrix a{nullptr, b.dtype, dims.k};
+    const MatrixOut c{nullptr, b.dtype, dims.n};
+    const PostOps post_ops({}, &one, 1);
+    key = key_of(a, b, c, one, post_ops).add('p');
+    compiled = PrimitiveCache::instance().get(key, [&] {
+      const Layouts layouts(a, b, c, one);
+      Compiled made = make(layouts, Md({one.k, one.n}, type(b.dtype), dnnl::memory::format_tag::any), post_ops);
+      return made.weights == layouts.b ? Compiled{} : made;
+    });
+  }
+  explicit operator bool() const { return static_cast<bool>(*compiled); }
+  const Md& layout() const { return compiled->weights; }
+};
+
+Md own_layout(const Matrix& b, const GemmDims& d) { return layout(1, d.k, d.n, b.dtype, b.stride, 0, b.transpose); }
+
+// With this many rows a copy of op(B) into its best layout pays for itself within the call.
+constexpr int64_t kRowsThatPayForPacking = 1024;
+
+// One product, or a batch of them; the activation is not applied when the value before it is saved. False when oneDNN has no
+// fast kernel for it.
+bool multiply(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& dims, float alpha,
+              const Epilogue& epilogue, const Weight& weight) {
+  const PostOps post_ops(epilogue, c.data, alpha);
+  const Layouts layouts(a, b, c, dims);
+  const bool own = weight.format.empty();
+  Key key = key_of(a, b, c, dims, post_ops).add(weight.format);
+  const auto compiled =
+      PrimitiveCache::instance().get(key, [&] { return make(layouts, own ? layouts.b : weight.layout, post_ops); });
+  if (!*compiled) return false;
+  Arguments arguments{{DNNL_ARG_SRC, memory(layouts.a, a.data)},
+                      {DNNL_ARG_WEIGHTS, memory(own ? layouts.b : weight.layout, weight.data)},
+                      {DNNL_ARG_DST, memory(layouts.c, epilogue.preactivation ? epilogue.preactivation : c.data)}};
+  post_ops.add_to(arguments, epilogue, layouts.channel, layouts.c);
+  if (post_ops.native_bias()) arguments[DNNL_ARG_BIAS] = memory(layouts.channel, epilogue.bias);
+  execute(stream, *compiled, std::move(arguments));
+  return true;
+}
+
+const void* advance(const void* data, DType dtype, int64_t elements) {
+  return static_cast<const char*>(data) + elements * static_cast<int64_t>(size_of(dtype));
+}
+void* advance(void* data, DType dtype, int64_t elements) {
+  return static_cast<char*>(data) + elements * static_cast<int64_t>(size_of(dtype));
+}
+
+// The product with the value before the activation saved: blocks of rows, so that the activation finds it in the cache.
+constexpr int64_t kSavedBlockBytes = int64_t{1} << 20;
+
+bool multiply_and_save(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& dims, float alpha,
+                       const Epilogue& epilogue, const Weight& weight) {
+  const int64_t row_bytes = dims.n * static_cast<int64_t>(size_of(c.dtype));
+  const int64_t block = dims.batch > 1 ? dims.m : std::max<int64_t>(64, kSavedBlockBytes / row_bytes / 64 * 64);
+  for (int64_t i = 0; i < dims.m; i += block) {
+    const GemmDims part{std::min(block, dims.m - i), dims.n, dims.k, dims.batch};
+    Matrix rows = a;
+    rows.data = advance(a.data, a.dtype, a.transpose == Transpose::yes ? i : i * a.stride);
+    MatrixOut out = c;
+    out.data = advance(c.data, c.dtype, i * c.stride);
+    Epilogue at = epilogue;
+    if (at.residual) at.residual = advance(at.residual, c.dtype, i * c.stride);
+    at.preactivation = advance(at.preactivation, c.dtype, i * c.stride);
+    if (!multiply(stream, rows, b, out, part, alpha, at, weight)) return false;
+    for (int64_t s = 0; s < dims.batch; ++s)
+      activate_rows(stream, epilogue.activation, c.dtype, advance(at.preactivation, c.dtype, s * c.batch_stride),
+                    advance(out.data, c.dtype, s * c.batch_stride), part.m, dims.n, c.stride);
+  }
+  return true;
+}
+
 // A batch whose matrices lie one below the other is one taller matrix when all share op(B).
 bool flattens(const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& d) {
   return d.batch > 1 && b.batch_stride == 0 && a.transpose == Transpose::no && a.batch_stride == d.m * a.stride &&
@@ -66,47 +154,27 @@ bool try_gemm(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut&
     const GemmDims flat{dims.m * dims.batch, dims.n, dims.k, 1};
     return try_gemm(stream, a, b, c, flat, alpha, epilogue, packed);
   }
-  const PostOps post_ops(epilogue, c.data, alpha);
-  const auto* packed_b = dynamic_cast<const PackedMemory*>(packed);
-  if (packed_b && packed_b->format[0] != kKind) packed_b = nullptr;  // packed for a convolution that went another way
-  const Layouts layouts(a, b, c, dims);
-  Key key = key_of(a, b, c, dims, post_ops);
-  if (packed_b) key.add(packed_b->format);
-  const auto compiled = PrimitiveCache::instance().get(
-      key, [&] { return make(layouts, packed_b ? packed_b->layout : layouts.b, post_ops); });
-  if (!*compiled) return packed_b ? try_gemm(stream, a, b, c, dims, alpha, epilogue, nullptr) : false;
-
-  void* const out = epilogue.preactivation ? epilogue.preactivation : c.data;
-  Arguments arguments{{DNNL_ARG_SRC, memory(layouts.a, a.data)},
-                      {DNNL_ARG_WEIGHTS, packed_b ? memory(packed_b->layout, packed_b->data) : memory(layouts.b, b.data)},
-                      {DNNL_ARG_DST, memory(layouts.c, out)}};
-  post_ops.add_to(arguments, epilogue, layouts.channel, layouts.c);
-  if (post_ops.native_bias()) arguments[DNNL_ARG_BIAS] = memory(layouts.channel, epilogue.bias);
-  execute(stream, *compiled, std::move(arguments));
-
-  if (epilogue.preactivation)
-    for (int64_t i = 0; i < dims.batch; ++i) {
-      const int64_t offset = i * c.batch_stride * static_cast<int64_t>(size_of(c.dtype));
-      activate_rows(stream, epilogue.activation, c.dtype, static_cast<const char*>(out) + offset,
-                    static_cast<char*>(c.data) + offset, dims.m, dims.n, c.stride);
+  const auto run = epilogue.preactivation ? multiply_and_save : multiply;
+  const auto* kept = dynamic_cast<const PackedMemory*>(packed);
+  // It may have been packed for a convolution that goes another way now.
+  if (kept && kept->format[0] == kKind && run(stream, a, b, c, dims, alpha, epilogue, {kept->layout, kept->data, kept->format}))
+    return true;
+  if (dims.batch == 1 && a.transpose == Transpose::no && dims.m >= kRowsThatPayForPacking) {
+    if (const BestLayout best(b, dims); best) {
+      const Scratch scratch = stream.scratch(best.layout().get_size());
+      reorder(best.key, own_layout(b, dims), b.data, best.layout(), scratch.data());
+      if (run(stream, a, b, c, dims, alpha, epilogue, {best.layout(), scratch.data(), best.key.bytes()})) return true;
     }
-  return true;
+  }
+  return run(stream, a, b, c, dims, alpha, epilogue, {{}, b.data, {}});
 }
 
 PackedWeightPtr pack_gemm(Stream&, const Matrix& b, const GemmDims& dims) {
   if (dims.m <= 0 || dims.n <= 0 || dims.k <= 0) return nullptr;
-  const GemmDims one{dims.m, dims.n, dims.k, 1};
-  const Matrix a{nullptr, b.dtype, dims.k};
-  const MatrixOut c{nullptr, b.dtype, dims.n};
-  const PostOps post_ops({}, &one, 1);
-  const Layouts layouts(a, b, c, one);
-  Key key = key_of(a, b, c, one, post_ops).add('p');
-  const auto compiled = PrimitiveCache::instance().get(key, [&] {
-    return make(layouts, Md({one.k, one.n}, type(b.dtype), dnnl::memory::format_tag::any), post_ops);
-  });
-  if (!*compiled || compiled->weights == layouts.b) return nullptr;
-  auto packed = std::make_shared<PackedMemory>(compiled->weights, key.bytes());
-  reorder(key, layouts.b, b.data, packed->layout, packed->data);
+  const BestLayout best(b, dims);
+  if (!best) return nullptr;
+  auto packed = std::make_shared<PackedMemory>(best.layout(), best.key.bytes());
+  reorder(best.key, own_layout(b, dims), b.data, packed->layout, packed->data);
   return packed;
 }
 

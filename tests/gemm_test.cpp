@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "vtl/tests/harness/op_case.h"
 #include "vtl/core/error.h"
 #include "vtl/kernels/gemm/gemm.h"
+#include "vtl/tests/harness/op_case.h"
 
 using namespace vtl;
 using namespace vtl::kernels;
@@ -18,14 +18,22 @@ namespace {
 
 double activation_value(Activation activation, double x) {
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return std::max(x, 0.0);
-    case Activation::relu6: return std::min(std::max(x, 0.0), 6.0);
-    case Activation::silu: return x / (1 + std::exp(-x));
-    case Activation::gelu_erf: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case Activation::gelu_quick: return x / (1 + std::exp(-1.702 * x));
-    case Activation::sigmoid: return 1 / (1 + std::exp(-x));
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::relu6:
+      return std::min(std::max(x, 0.0), 6.0);
+    case Activation::silu:
+      return x / (1 + std::exp(-x));
+    case Activation::gelu_erf:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_quick:
+      return x / (1 + std::exp(-1.702 * x));
+    case Activation::sigmoid:
+      return 1 / (1 + std::exp(-x));
   }
   return x;
 }
@@ -43,9 +51,10 @@ struct Case {
 };
 
 std::string to_string(const Case& t, DType in, DType out) {
-  return concat(t.m, " x ", t.n, " x ", t.k, " batch ", t.batch, " transposes ", int(t.a), int(t.b), " ", name(in), " -> ", name(out),
-                " activation ", int(t.activation), t.residual ? " residual" : "", t.in_place ? " in place" : "",
-                t.preactivation ? " preactivation" : "", t.scale ? " scale" : "", t.packed ? " packed" : "");
+  return concat(t.m, " x ", t.n, " x ", t.k, " batch ", t.batch, " transposes ", int(t.a), int(t.b), " ", name(in),
+                " -> ", name(out), " activation ", int(t.activation), t.residual ? " residual" : "",
+                t.in_place ? " in place" : "", t.preactivation ? " preactivation" : "", t.scale ? " scale" : "",
+                t.packed ? " packed" : "");
 }
 
 // One product against its definition. What lies between the rows of C must stay as it was.
@@ -82,7 +91,8 @@ void check_product(const Case& t, DType in, DType out) {
   const Tensor ta = test::to_tensor(a, {t.batch * a_size}, in), tb = test::to_tensor(b, {b_count * b_size}, in);
   const Tensor t_scale = test::to_tensor(scale, {t.n}, DType::f32), t_bias = test::to_tensor(bias, {t.n}, DType::f32);
   const Tensor t_residual = test::to_tensor(residual, {t.batch * c_size}, out);
-  const Tensor c = test::to_tensor(residual, {t.batch * c_size}, out), before = test::to_tensor(residual, {t.batch * c_size}, out);
+  const Tensor c = test::to_tensor(residual, {t.batch * c_size}, out),
+               before = test::to_tensor(residual, {t.batch * c_size}, out);
   Epilogue epilogue;
   if (t.scale) epilogue.scale = t_scale.f32();
   if (t.bias) epilogue.bias = t_bias.f32();
@@ -94,10 +104,11 @@ void check_product(const Case& t, DType in, DType out) {
   const PackedWeightPtr packed = t.packed ? gemm_pack(stream, mb, dims) : nullptr;
   gemm(stream, ma, mb, {c.data(), out, c_stride, c_size}, dims, static_cast<float>(t.alpha), epilogue, packed.get());
 
-  // f32: rounding of k products of size 1.5^2 each, as a random walk. bf16: what the naive computation loses when it rounds the
-  // sum and the result (half an ulp, 2^-9, each), doubled.
+  // f32: rounding of k products of size 1.5^2 each, as a random walk. bf16: what the naive computation loses when it
+  // rounds the sum and the result (half an ulp, 2^-9, each), doubled.
   const double magnitude = std::max(test::max_abs(expected_before), test::max_abs(expected));
-  const double sums = 8 * std::numeric_limits<float>::epsilon() * std::sqrt(double(t.k) + 1) * 2.25 * std::max(1.0, std::fabs(t.alpha)) * 1.5;
+  const double sums = 8 * std::numeric_limits<float>::epsilon() * std::sqrt(double(t.k) + 1) * 2.25 *
+                      std::max(1.0, std::fabs(t.alpha)) * 1.5;
   const double activations = 1e-6 * magnitude;
   const double tolerance = sums + activations + (out == DType::bf16 ? 0x1p-7 * magnitude : 0);
   CHECK(test::max_difference(test::to_values(c), expected) <= tolerance);
@@ -113,7 +124,8 @@ void check_dtypes(const Case& t) {
 }  // namespace
 
 TEST_CASE("a matrix product matches its definition for every transposition and awkward size") {
-  const int64_t sizes[][3] = {{1, 1, 1}, {1, 33, 31}, {33, 1, 7}, {31, 33, 1}, {5, 17, 300}, {130, 70, 65}, {14, 32, 16}};
+  const int64_t sizes[][3] = {{1, 1, 1},    {1, 33, 31},   {33, 1, 7},  {31, 33, 1},
+                              {5, 17, 300}, {130, 70, 65}, {14, 32, 16}};
   for (const auto& [m, n, k] : sizes)
     for (const auto a : {Transpose::no, Transpose::yes})
       for (const auto b : {Transpose::no, Transpose::yes}) {
@@ -139,8 +151,9 @@ TEST_CASE("a product without rows or columns writes nothing") {
 }
 
 TEST_CASE("every epilogue of a matrix product matches its definition") {
-  for (const auto activation : {Activation::none, Activation::relu, Activation::relu6, Activation::silu, Activation::gelu_erf,
-                                Activation::gelu_tanh, Activation::gelu_quick, Activation::sigmoid})
+  for (const auto activation :
+       {Activation::none, Activation::relu, Activation::relu6, Activation::silu, Activation::gelu_erf,
+        Activation::gelu_tanh, Activation::gelu_quick, Activation::sigmoid})
     for (int mask = 0; mask < 32; ++mask) {
       // All combinations with one activation; the others with the bias alone, saved, and with everything.
       if (activation != Activation::gelu_erf && mask != 2 && mask != 10 && mask != 15) continue;
@@ -194,7 +207,8 @@ TEST_CASE("a packed weight gives the same products, also for another number of r
   const PackedWeightPtr packed = gemm_pack(stream, weight, {500, 96, 64});
   const Tensor plain = Tensor::empty({7, 96}, DType::f32, Device::cpu()), from_packed = empty_like(plain);
   gemm(stream, {tx.data(), DType::f32, 64}, weight, {plain.data(), DType::f32, 96}, {7, 96, 64});
-  gemm(stream, {tx.data(), DType::f32, 64}, weight, {from_packed.data(), DType::f32, 96}, {7, 96, 64}, 1, {}, packed.get());
+  gemm(stream, {tx.data(), DType::f32, 64}, weight, {from_packed.data(), DType::f32, 96}, {7, 96, 64}, 1, {},
+       packed.get());
   CHECK(test::max_difference(test::to_values(plain), test::to_values(from_packed)) <= 1e-4);
 }
 
@@ -212,6 +226,8 @@ TEST_CASE("real products of a ViT match their definition") {
 TEST_CASE("a product of dtypes that no kernel has is refused") {
   Stream stream(Device::cpu());
   float value[4] = {};
-  CHECK_THROWS_AS(gemm(stream, {value, DType::f32, 1}, {value, DType::bf16, 1}, {value, DType::f32, 1}, {1, 1, 1}), Error);
-  CHECK_THROWS_AS(gemm(stream, {value, DType::f32, 1}, {value, DType::f32, 1}, {value, DType::bf16, 1}, {1, 1, 1}), Error);
+  CHECK_THROWS_AS(gemm(stream, {value, DType::f32, 1}, {value, DType::bf16, 1}, {value, DType::f32, 1}, {1, 1, 1}),
+                  Error);
+  CHECK_THROWS_AS(gemm(stream, {value, DType::f32, 1}, {value, DType::f32, 1}, {value, DType::bf16, 1}, {1, 1, 1}),
+                  Error);
 }

@@ -24,7 +24,8 @@ enum class WeightOrder { ours, best };  // OHWI, or what oneDNN likes
 
 Md weight_layout(const Conv2dDims& d, DType dtype, WeightOrder order) {
   const int64_t out = d.out_channels / d.groups, in = d.in_channels / d.groups;
-  if (d.groups == 1) return {{out, in, d.kernel_h, d.kernel_w}, type(dtype), order == WeightOrder::ours ? Tag::ohwi : Tag::any};
+  if (d.groups == 1)
+    return {{out, in, d.kernel_h, d.kernel_w}, type(dtype), order == WeightOrder::ours ? Tag::ohwi : Tag::any};
   if (order == WeightOrder::best) return {{d.groups, out, in, d.kernel_h, d.kernel_w}, type(dtype), Tag::any};
   const int64_t row = d.kernel_w * in, filter = d.kernel_h * row;
   return {{d.groups, out, in, d.kernel_h, d.kernel_w}, type(dtype), Dims{out * filter, filter, 1, row, in}};
@@ -34,7 +35,9 @@ struct Geometry {
   Dims strides, dilates, pad_begin, pad_end;
 
   explicit Geometry(const Conv2dDims& d)
-      : strides{d.stride_h, d.stride_w}, dilates{d.dilation_h - 1, d.dilation_w - 1}, pad_begin{d.pad_top, d.pad_left},
+      : strides{d.stride_h, d.stride_w},
+        dilates{d.dilation_h - 1, d.dilation_w - 1},
+        pad_begin{d.pad_top, d.pad_left},
         pad_end{d.pad_bottom, d.pad_right} {}
 };
 
@@ -52,16 +55,16 @@ constexpr auto kDirect = dnnl::algorithm::convolution_direct;
 auto forward_description(const Conv2dDims& d, const Md& src, const Md& weights, const Md& bias, const Md& dst,
                          const dnnl::primitive_attr& attr) {
   const Geometry g(d);
-  return dnnl::convolution_forward::primitive_desc(engine(), dnnl::prop_kind::forward_training, kDirect, src, weights, bias, dst,
-                                                   g.strides, g.dilates, g.pad_begin, g.pad_end, attr);
+  return dnnl::convolution_forward::primitive_desc(engine(), dnnl::prop_kind::forward_training, kDirect, src, weights,
+                                                   bias, dst, g.strides, g.dilates, g.pad_begin, g.pad_end, attr);
 }
 #else
 auto forward_description(const Conv2dDims& d, const Md& src, const Md& weights, const Md& bias, const Md& dst,
                          const dnnl::primitive_attr& attr) {
   const Geometry g(d);
   return dnnl::convolution_forward::primitive_desc(
-      dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, kDirect, src, weights, bias, dst, g.strides, g.dilates,
-                                      g.pad_begin, g.pad_end),
+      dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, kDirect, src, weights, bias, dst, g.strides,
+                                      g.dilates, g.pad_begin, g.pad_end),
       attr, engine());
 }
 #endif
@@ -84,13 +87,15 @@ Compiled make_backward_data(const Conv2dDims& d, DType in, DType out, const Md& 
   const Md diff_dst = output_layout(d, in), diff_src = input_layout(d, out);
   const auto attr = user_scratchpad();
   const Geometry g(d);
-  const auto hint = forward_description(d, input_layout(d, in), weight_layout(d, in, WeightOrder::best), Md(), diff_dst, attr);
+  const auto hint =
+      forward_description(d, input_layout(d, in), weight_layout(d, in, WeightOrder::best), Md(), diff_dst, attr);
 #if DNNL_VERSION_MAJOR >= 3
-  const dnnl::convolution_backward_data::primitive_desc pd(engine(), kDirect, diff_src, weights, diff_dst, g.strides, g.dilates,
-                                                           g.pad_begin, g.pad_end, hint, attr);
+  const dnnl::convolution_backward_data::primitive_desc pd(engine(), kDirect, diff_src, weights, diff_dst, g.strides,
+                                                           g.dilates, g.pad_begin, g.pad_end, hint, attr);
 #else
   const dnnl::convolution_backward_data::primitive_desc pd(
-      dnnl::convolution_backward_data::desc(kDirect, diff_src, weights, diff_dst, g.strides, g.dilates, g.pad_begin, g.pad_end),
+      dnnl::convolution_backward_data::desc(kDirect, diff_src, weights, diff_dst, g.strides, g.dilates, g.pad_begin,
+                                            g.pad_end),
       attr, engine(), hint);
 #endif
   return compile(pd, static_cast<dnnl::convolution_backward_data*>(nullptr), pd.diff_dst_desc(), pd.weights_desc(),
@@ -104,11 +109,12 @@ Compiled make_backward_weight(const Conv2dDims& d, DType dtype) {
   const Geometry g(d);
   const auto hint = forward_description(d, src, weight_layout(d, dtype, WeightOrder::best), Md(), diff_dst, attr);
 #if DNNL_VERSION_MAJOR >= 3
-  const dnnl::convolution_backward_weights::primitive_desc pd(engine(), kDirect, src, diff_weights, diff_dst, g.strides, g.dilates,
-                                                              g.pad_begin, g.pad_end, hint, attr);
+  const dnnl::convolution_backward_weights::primitive_desc pd(engine(), kDirect, src, diff_weights, diff_dst, g.strides,
+                                                              g.dilates, g.pad_begin, g.pad_end, hint, attr);
 #else
   const dnnl::convolution_backward_weights::primitive_desc pd(
-      dnnl::convolution_backward_weights::desc(kDirect, src, diff_weights, diff_dst, g.strides, g.dilates, g.pad_begin, g.pad_end),
+      dnnl::convolution_backward_weights::desc(kDirect, src, diff_weights, diff_dst, g.strides, g.dilates, g.pad_begin,
+                                               g.pad_end),
       attr, engine(), hint);
 #endif
   return compile(pd, static_cast<dnnl::convolution_backward_weights*>(nullptr), pd.src_desc(), pd.diff_weights_desc(),
@@ -127,11 +133,12 @@ const void* prepared_weight(const Conv2dDims& d, DType dtype, const Key& key, co
 
 }  // namespace
 
-bool try_conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DType x_dtype, const void* w, DType w_dtype, void* y,
-                        DType y_dtype, const Epilogue& epilogue, const PackedWeight* packed) {
+bool try_conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DType x_dtype, const void* w, DType w_dtype,
+                        void* y, DType y_dtype, const Epilogue& epilogue, const PackedWeight* packed) {
   const PostOps post_ops(epilogue, y, 1);
   // Groups that do not fill its blocks of channels lose their binary post-ops in oneDNN 2.6 (seen with AVX2).
-  if (d.groups > 1 && d.out_channels / d.groups % 16 != 0 && (post_ops.scale || (post_ops.residual && !post_ops.in_place)))
+  if (d.groups > 1 && d.out_channels / d.groups % 16 != 0 &&
+      (post_ops.scale || (post_ops.residual && !post_ops.in_place)))
     return false;
   Key key = key_of('f', d, x_dtype, y_dtype);
   post_ops.add_to(key);
@@ -140,7 +147,8 @@ bool try_conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DTyp
   if (!*compiled) return false;
 
   const Scratch scratch = stream.scratch(compiled->weights.get_size());
-  const void* weight = prepared_weight(d, w_dtype, key, *compiled, w, dynamic_cast<const PackedMemory*>(packed), scratch);
+  const void* weight =
+      prepared_weight(d, w_dtype, key, *compiled, w, dynamic_cast<const PackedMemory*>(packed), scratch);
   void* const out = epilogue.preactivation ? epilogue.preactivation : y;
   Arguments arguments{{DNNL_ARG_SRC, memory(compiled->src, x)},
                       {DNNL_ARG_WEIGHTS, memory(compiled->weights, weight)},
@@ -150,19 +158,20 @@ bool try_conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DTyp
     arguments[DNNL_ARG_BIAS] = memory(Md({d.out_channels}, type(DType::f32), Tag::a), epilogue.bias);
   execute(stream, *compiled, std::move(arguments));
   if (epilogue.preactivation)
-    activate_rows(stream, epilogue.activation, y_dtype, out, y, d.batch * d.out_h() * d.out_w(), d.out_channels, d.out_channels);
+    activate_rows(stream, epilogue.activation, y_dtype, out, y, d.batch * d.out_h() * d.out_w(), d.out_channels,
+                  d.out_channels);
   return true;
 }
 
-bool try_conv2d_backward_data(Stream& stream, const Conv2dDims& d, const void* dy, DType dy_dtype, const void* w, DType w_dtype,
-                              Dest dx, DType dx_dtype, const PackedWeight* packed) {
+bool try_conv2d_backward_data(Stream& stream, const Conv2dDims& d, const void* dy, DType dy_dtype, const void* w,
+                              DType w_dtype, Dest dx, DType dx_dtype, const PackedWeight* packed) {
   const Key key = key_of('d', d, dy_dtype, dx_dtype);
-  const auto compiled = PrimitiveCache::instance().get(key, [&] {
-    return make_backward_data(d, dy_dtype, dx_dtype, weight_layout(d, w_dtype, WeightOrder::best));
-  });
+  const auto compiled = PrimitiveCache::instance().get(
+      key, [&] { return make_backward_data(d, dy_dtype, dx_dtype, weight_layout(d, w_dtype, WeightOrder::best)); });
   if (!*compiled) return false;
   const Scratch scratch = stream.scratch(compiled->weights.get_size());
-  const void* weight = prepared_weight(d, w_dtype, key, *compiled, w, dynamic_cast<const PackedMemory*>(packed), scratch);
+  const void* weight =
+      prepared_weight(d, w_dtype, key, *compiled, w, dynamic_cast<const PackedMemory*>(packed), scratch);
   // oneDNN cannot add to what is there.
   const Scratch value = stream.scratch(dx.addend ? compiled->dst.get_size() : 0);
   void* const out = dx.addend ? value.data() : dx.out;
@@ -170,11 +179,13 @@ bool try_conv2d_backward_data(Stream& stream, const Conv2dDims& d, const void* d
           {{DNNL_ARG_DIFF_DST, memory(compiled->src, dy)},
            {DNNL_ARG_WEIGHTS, memory(compiled->weights, weight)},
            {DNNL_ARG_DIFF_SRC, memory(compiled->dst, out)}});
-  if (dx.addend) add_forward(stream, dx_dtype, dx.addend, dx_dtype, out, dx.out, {1, d.batch * d.in_h * d.in_w * d.in_channels});
+  if (dx.addend)
+    add_forward(stream, dx_dtype, dx.addend, dx_dtype, out, dx.out, {1, d.batch * d.in_h * d.in_w * d.in_channels});
   return true;
 }
 
-bool try_conv2d_backward_weight(Stream& stream, const Conv2dDims& d, const void* x, const void* dy, DType dtype, Dest dweight) {
+bool try_conv2d_backward_weight(Stream& stream, const Conv2dDims& d, const void* x, const void* dy, DType dtype,
+                                Dest dweight) {
   const Key key = key_of('w', d, dtype, DType::f32);
   const auto compiled = PrimitiveCache::instance().get(key, [&] { return make_backward_weight(d, dtype); });
   if (!*compiled) return false;

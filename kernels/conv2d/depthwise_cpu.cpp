@@ -1,6 +1,6 @@
-// Vectors run over channels, which lie side by side in NHWC; a tile of neighbouring outputs of one row shares its loads. Work is
-// cut into pieces of so few channels that the rows a tile reads stay in L1 from row to row.
-// i, j: output row and column; h, w: input row and column; p, q: tap; c: channel.
+// Vectors run over channels, which lie side by side in NHWC; a tile of neighbouring outputs of one row shares its
+// loads. Work is cut into pieces of so few channels that the rows a tile reads stay in L1 from row to row. i, j: output
+// row and column; h, w: input row and column; p, q: tap; c: channel.
 #include "vtl/kernels/conv2d/depthwise.h"
 
 #include "vtl/core/parallel.h"
@@ -32,7 +32,9 @@ struct Range {
 };
 
 // The taps that meet the input when the first one lies at `start`.
-Range taps_inside(int64_t start, int64_t kernel, int64_t extent) { return {max(0, -start), min(kernel, extent - start)}; }
+Range taps_inside(int64_t start, int64_t kernel, int64_t extent) {
+  return {max(0, -start), min(kernel, extent - start)};
+}
 
 // What one chunk computes: channels of a band of rows of one image.
 struct Piece {
@@ -40,7 +42,8 @@ struct Piece {
   Range rows, channels;
 };
 
-// Calls f(piece) for all pieces of the channels [0, channels), on all threads. row_work: operations for one row and channel.
+// Calls f(piece) for all pieces of the channels [0, channels), on all threads. row_work: operations for one row and
+// channel.
 template <class T, class F>
 VTL_INLINE void for_each_piece(int64_t batch, int64_t rows, int64_t row_work, int64_t channels, F&& f) {
   constexpr int64_t kChannels = kPieceBytes / static_cast<int64_t>(sizeof(T));
@@ -69,16 +72,17 @@ VTL_INLINE bool visit_kernel(const Conv2dDims& d, F&& f) {
 // Channels that fill vectors. Those after them take the general path, which loads parts of vectors.
 int64_t full_channels(const Conv2dDims& d) { return d.in_channels / kLanes * kLanes; }
 
-// ---- forward ------------------------------------------------------------------------------------------------------------
+// ---- forward ----
 
 enum class Writes { sum, epilogue };
 
-// Outputs j .. j + count - 1 of one row. column[p * kColumns + k] points at input column j * S - pad_left + k of tap row p, or
-// at zeros. What the next output row reads and this one does not is fetched ahead, because the pieces are too short for the
-// processor to guess it.
+// Outputs j .. j + count - 1 of one row. column[p * kColumns + k] points at input column j * S - pad_left + k of tap
+// row p, or at zeros. What the next output row reads and this one does not is fetched ahead, because the pieces are too
+// short for the processor to guess it.
 template <int K, int S, Writes writes, class TIn, class TOut>
-VTL_INLINE void forward_tile(const TIn* const* column, Range taps, int64_t row_size, const float* filters, int64_t channels, Range piece,
-                             TOut* y, int64_t offset, int64_t count, const Epilogue& epilogue) {
+VTL_INLINE void forward_tile(const TIn* const* column, Range taps, int64_t row_size, const float* filters,
+                             int64_t channels, Range piece, TOut* y, int64_t offset, int64_t count,
+                             const Epilogue& epilogue) {
   constexpr int kColumns = (kTile - 1) * S + K;
   for (int64_t c = piece.first; c < piece.last; c += kLanes) {
     for (int r = 1; r <= S; ++r)
@@ -101,14 +105,17 @@ VTL_INLINE void forward_tile(const TIn* const* column, Range taps, int64_t row_s
 #pragma GCC unroll 8
     for (int t = 0; t < kTile; ++t) {
       if (t >= count) continue;
-      if constexpr (writes == Writes::sum) store(y + offset + t * channels + c, sums[t]);
-      else write_epilogue(epilogue, sums[t], y, offset + t * channels + c, c, AllLanes{});
+      if constexpr (writes == Writes::sum)
+        store(y + offset + t * channels + c, sums[t]);
+      else
+        write_epilogue(epilogue, sums[t], y, offset + t * channels + c, c, AllLanes{});
     }
   }
 }
 
 template <int K, int S, Writes writes, class TIn, class TOut>
-void forward_tiles(const Conv2dDims& d, const TIn* x, const float* filters, const TIn* zeros, TOut* y, const Epilogue& epilogue) {
+void forward_tiles(const Conv2dDims& d, const TIn* x, const float* filters, const TIn* zeros, TOut* y,
+                   const Epilogue& epilogue) {
   constexpr int kColumns = (kTile - 1) * S + K;
   const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels, row_size = d.in_w * channels;
   for_each_piece<TIn>(d.batch, out_h, out_w * K * K, full_channels(d), [&](const Piece& piece) {
@@ -132,7 +139,8 @@ void forward_tiles(const Conv2dDims& d, const TIn* x, const float* filters, cons
 
 // Any kernel, stride and dilation, for the channels from `first` on.
 template <class TIn, class TOut>
-void forward_any(const Conv2dDims& d, int64_t first, const TIn* x, const float* filters, TOut* y, const Epilogue& epilogue) {
+void forward_any(const Conv2dDims& d, int64_t first, const TIn* x, const float* filters, TOut* y,
+                 const Epilogue& epilogue) {
   const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels;
   parallel_for(d.batch * out_h, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
@@ -160,7 +168,8 @@ class Filters {
  public:
   template <class T>
   Filters(Stream& stream, const Conv2dDims& d, const T* w, Taps order)
-      : taps_(d.kernel_h * d.kernel_w), channels_(d.in_channels),
+      : taps_(d.kernel_h * d.kernel_w),
+        channels_(d.in_channels),
         scratch_(stream.scratch(static_cast<size_t>((taps_ + 1) * channels_) * 4)) {
     transpose_filters(w, channels_, taps_, order, scratch_.f32());
     __builtin_memset(scratch_.f32() + taps_ * channels_, 0, static_cast<size_t>(channels_) * 4);
@@ -178,24 +187,28 @@ class Filters {
 };
 
 template <class TIn, class TOut>
-void forward(Stream& stream, const Conv2dDims& d, const TIn* x, const TIn* w, Taps order, TOut* y, const Epilogue& epilogue) {
+void forward(Stream& stream, const Conv2dDims& d, const TIn* x, const TIn* w, Taps order, TOut* y,
+             const Epilogue& epilogue) {
   const Filters filters(stream, d, w, order);
   const bool plain = !epilogue.scale && !epilogue.bias && !epilogue.residual && !epilogue.preactivation &&
                      epilogue.activation == Activation::none;
   const bool tiled = visit_kernel(d, [&]<int K, int S>() {
-    if (plain) forward_tiles<K, S, Writes::sum>(d, x, filters.data(), filters.zeros<TIn>(), y, epilogue);
-    else forward_tiles<K, S, Writes::epilogue>(d, x, filters.data(), filters.zeros<TIn>(), y, epilogue);
+    if (plain)
+      forward_tiles<K, S, Writes::sum>(d, x, filters.data(), filters.zeros<TIn>(), y, epilogue);
+    else
+      forward_tiles<K, S, Writes::epilogue>(d, x, filters.data(), filters.zeros<TIn>(), y, epilogue);
   });
   const int64_t done = tiled ? full_channels(d) : 0;
   if (done < d.in_channels) forward_any(d, done, x, filters.data(), y, epilogue);
 }
 
-// ---- backward data ------------------------------------------------------------------------------------------------------
+// ---- backward data ----
 
-// Stride 2. With h + pad_top = 2 u + a (a = 0, 1) only taps p = 2 m + a meet row h, with dy row u - m; columns likewise. One
-// tile is 2 kTile columns of dx from an even w + pad_left on.
+// Stride 2. With h + pad_top = 2 u + a (a = 0, 1) only taps p = 2 m + a meet row h, with dy row u - m; columns
+// likewise. One tile is 2 kTile columns of dx from an even w + pad_left on.
 template <int K, class TIn, class TOut>
-void backward_data_stride2(const Conv2dDims& d, const TIn* dy, const float* filters, const TIn* zeros, TOut* dx, const TOut* addend) {
+void backward_data_stride2(const Conv2dDims& d, const TIn* dy, const float* filters, const TIn* zeros, TOut* dx,
+                           const TOut* addend) {
   constexpr int kReach = (K - 1) / 2, kColumns = kTile + kReach;  // dy columns v - kReach .. v + kTile - 1
   const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels;
   for_each_piece<TIn>(d.batch, d.in_h, d.in_w * K * K / 4, full_channels(d), [&](const Piece& piece) {
@@ -241,7 +254,8 @@ void backward_data_stride2(const Conv2dDims& d, const TIn* dy, const float* filt
 
 // Any kernel, stride and dilation, for the channels from `first` on.
 template <class TIn, class TOut>
-void backward_data_any(const Conv2dDims& d, int64_t first, const TIn* dy, const float* filters, TOut* dx, const TOut* addend) {
+void backward_data_any(const Conv2dDims& d, int64_t first, const TIn* dy, const float* filters, TOut* dx,
+                       const TOut* addend) {
   const int64_t out_h = d.out_h(), out_w = d.out_w(), channels = d.in_channels;
   parallel_for(d.batch * d.in_h, 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
@@ -267,7 +281,8 @@ void backward_data_any(const Conv2dDims& d, int64_t first, const TIn* dy, const 
 template <class TIn, class TOut>
 void backward_data(Stream& stream, const Conv2dDims& d, const TIn* dy, const TIn* w, TOut* dx, const TOut* addend) {
   if (d.stride_h == 1 && d.stride_w == 1) {
-    // A convolution of dy with the filters turned by half a turn. Padding may come out negative, which forward does not mind.
+    // A convolution of dy with the filters turned by half a turn. Padding may come out negative, which forward does not
+    // mind.
     Conv2dDims turned = d;
     turned.in_h = d.out_h();
     turned.in_w = d.out_w();
@@ -282,13 +297,14 @@ void backward_data(Stream& stream, const Conv2dDims& d, const TIn* dy, const TIn
   }
   const Filters filters(stream, d, w, Taps::as_given);
   const bool tiled = d.stride_h == 2 && visit_kernel(d, [&]<int K, int S>() {
-    if constexpr (S == 2) backward_data_stride2<K>(d, dy, filters.data(), filters.zeros<TIn>(), dx, addend);
-  });
+                       if constexpr (S == 2)
+                         backward_data_stride2<K>(d, dy, filters.data(), filters.zeros<TIn>(), dx, addend);
+                     });
   const int64_t done = tiled ? full_channels(d) : 0;
   if (done < d.in_channels) backward_data_any(d, done, dy, filters.data(), dx, addend);
 }
 
-// ---- backward weight ----------------------------------------------------------------------------------------------------
+// ---- backward weight ----
 
 // sums[p][q][c] += over the outputs of row i of one image. The sums of tap row p stay in registers along the row.
 template <int K, int S, class T>
@@ -338,7 +354,8 @@ void backward_weight_row(const Conv2dDims& d, const T* x_image, const T* dy_row,
 
 // The same for any kernel, stride and dilation.
 template <class T>
-void backward_weight_row_any(const Conv2dDims& d, const T* x_image, const T* dy_row, int64_t i, Range piece, float* sums) {
+void backward_weight_row_any(const Conv2dDims& d, const T* x_image, const T* dy_row, int64_t i, Range piece,
+                             float* sums) {
   const int64_t channels = d.in_channels;
   for (int64_t p = 0; p < d.kernel_h; ++p) {
     const int64_t h = i * d.stride_h + p * d.dilation_h - d.pad_top;
@@ -394,30 +411,36 @@ void backward_weight(Stream& stream, const Conv2dDims& d, const T* x, const T* d
 
 }  // namespace
 
-void depthwise_forward(Stream& stream, const Conv2dDims& dims, DType dtype, const void* x, const void* w, void* y, DType y_dtype,
-                       const Epilogue& epilogue) {
+void depthwise_forward(Stream& stream, const Conv2dDims& dims, DType dtype, const void* x, const void* w, void* y,
+                       DType y_dtype, const Epilogue& epilogue) {
   visit_float(dtype, [&]<class TIn>() {
     const auto run = [&]<class TOut>() {
-      forward(stream, dims, static_cast<const TIn*>(x), static_cast<const TIn*>(w), Taps::as_given, static_cast<TOut*>(y), epilogue);
+      forward(stream, dims, static_cast<const TIn*>(x), static_cast<const TIn*>(w), Taps::as_given,
+              static_cast<TOut*>(y), epilogue);
     };
-    if constexpr (sizeof(TIn) == 4) run.template operator()<float>();
-    else visit_float(y_dtype, run);
+    if constexpr (sizeof(TIn) == 4)
+      run.template operator()<float>();
+    else
+      visit_float(y_dtype, run);
   });
 }
 
-void depthwise_backward_data(Stream& stream, const Conv2dDims& dims, DType dtype, const void* dy, const void* w, Dest dx,
-                             DType dx_dtype) {
+void depthwise_backward_data(Stream& stream, const Conv2dDims& dims, DType dtype, const void* dy, const void* w,
+                             Dest dx, DType dx_dtype) {
   visit_float(dtype, [&]<class TIn>() {
     const auto run = [&]<class TOut>() {
       backward_data(stream, dims, static_cast<const TIn*>(dy), static_cast<const TIn*>(w), static_cast<TOut*>(dx.out),
                     static_cast<const TOut*>(dx.addend));
     };
-    if constexpr (sizeof(TIn) == 4) run.template operator()<float>();
-    else visit_float(dx_dtype, run);
+    if constexpr (sizeof(TIn) == 4)
+      run.template operator()<float>();
+    else
+      visit_float(dx_dtype, run);
   });
 }
 
-void depthwise_backward_weight(Stream& stream, const Conv2dDims& dims, DType dtype, const void* x, const void* dy, Dest dweight) {
+void depthwise_backward_weight(Stream& stream, const Conv2dDims& dims, DType dtype, const void* x, const void* dy,
+                               Dest dweight) {
   visit_float(dtype, [&]<class T>() {
     backward_weight(stream, dims, static_cast<const T*>(x), static_cast<const T*>(dy), dweight);
   });

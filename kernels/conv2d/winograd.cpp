@@ -12,16 +12,17 @@ VTL_DECLARE_BACKENDS(winograd_backward_weight)
 bool winograd_suits(const Conv2dDims& d, DType dtype) {
   const bool shape = d.kernel_h == 3 && d.kernel_w == 3 && d.stride_h == 1 && d.stride_w == 1 && d.dilation_h == 1 &&
                      d.dilation_w == 1 && d.groups == 1;
-  // Channels fill a panel of the matrix product at every level. Small images leave tiles half empty, and many channels on few
-  // tiles make the transformed weight, four times the weight, the larger part of the traffic.
+  // Channels fill a panel of the matrix product at every level. Small images leave tiles half empty, and many channels
+  // on few tiles make the transformed weight, four times the weight, the larger part of the traffic.
   const int64_t tiles = d.batch * ((d.out_h() + 3) / 4) * ((d.out_w() + 3) / 4);
-  return dtype == DType::f32 && shape && d.in_channels % 32 == 0 && d.out_channels % 32 == 0 && d.out_h() >= 8 && d.out_w() >= 8 &&
-         tiles >= 16;
+  return dtype == DType::f32 && shape && d.in_channels % 32 == 0 && d.out_channels % 32 == 0 && d.out_h() >= 8 &&
+         d.out_w() >= 8 && tiles >= 16;
 }
 
 int64_t winograd_weight_size(const Conv2dDims& d) { return 36 * d.in_channels * d.out_channels; }
 
-void winograd_transform_weight(Stream& stream, const Conv2dDims& dims, ConvDirection direction, const float* w, float* transformed) {
+void winograd_transform_weight(Stream& stream, const Conv2dDims& dims, ConvDirection direction, const float* w,
+                               float* transformed) {
   VTL_DISPATCH(winograd_transform_weight, stream)(stream, dims, direction, w, transformed);
 }
 
@@ -30,7 +31,8 @@ void winograd_forward(Stream& stream, const Conv2dDims& dims, const float* x, co
   VTL_DISPATCH(winograd_forward, stream)(stream, dims, x, transformed, y, epilogue);
 }
 
-void winograd_backward_data(Stream& stream, const Conv2dDims& dims, const float* dy, const float* transformed, Dest dx) {
+void winograd_backward_data(Stream& stream, const Conv2dDims& dims, const float* dy, const float* transformed,
+                            Dest dx) {
   VTL_DISPATCH(winograd_backward_data, stream)(stream, dims, dy, transformed, dx);
 }
 

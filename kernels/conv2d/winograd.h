@@ -1,5 +1,6 @@
-// 3 x 3 convolutions of stride 1 in f32 by Winograd's F(4x4, 3x3) on the CPU: conv2d.cpp sends them here. Four times fewer
-// multiplications than the definition, for transforms of the input, the weight and the output (Lavin and Gray 2015).
+// 3 x 3 convolutions of stride 1 in f32 by Winograd's F(4x4, 3x3) on the CPU: conv2d.cpp sends them here. Four times
+// fewer multiplications than the definition, for transforms of the input, the weight and the output (Lavin and Gray
+// 2015).
 #pragma once
 
 #include "vtl/kernels/conv2d/conv2d.h"
@@ -12,7 +13,8 @@ bool winograd_suits(const Conv2dDims& dims, DType dtype);
 // The number of floats of a transformed weight.
 int64_t winograd_weight_size(const Conv2dDims& dims);
 // w [out_channels, 3, 3, in_channels] transformed for one direction.
-void winograd_transform_weight(Stream& stream, const Conv2dDims& dims, ConvDirection direction, const float* w, float* transformed);
+void winograd_transform_weight(Stream& stream, const Conv2dDims& dims, ConvDirection direction, const float* w,
+                               float* transformed);
 
 // As in conv2d.h, with a transformed weight.
 void winograd_forward(Stream& stream, const Conv2dDims& dims, const float* x, const float* transformed, float* y,

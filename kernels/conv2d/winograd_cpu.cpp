@@ -1,8 +1,8 @@
 // Winograd's F(4x4, 3x3). A tile is 4 x 4 outputs from 6 x 6 inputs; with d the inputs and g the filter,
 //   y = A^T [sum over channels of (G g G^T) * (B^T d B)] A,   dg = G^T [sum over tiles of (A dy A^T) * (B^T d B)] G,
 // where * is element by element: 36 matrix products over the channels, one for each element e of the 6 x 6.
-// The matrices come from polynomials through the points 0, +-a, +-b and infinity. a = 5/8 and b = 3/2 lose less to rounding than
-// the textbook's 1 and 2, and are exact in f32.
+// The matrices come from polynomials through the points 0, +-a, +-b and infinity. a = 5/8 and b = 3/2 lose less to
+// rounding than the textbook's 1 and 2, and are exact in f32.
 #include "vtl/kernels/conv2d/winograd.h"
 
 #include "vtl/core/parallel.h"
@@ -15,99 +15,115 @@ namespace {
 constexpr int kElements = 36;
 constexpr float kA = 0.625f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB, kSum = kA2 + kB2, kProduct = kA2 * kB2;
 
-// Tiles of one block: the matrix product reads a piece of the transformed weight from L3 once for each block, and the block's
-// transformed inputs and sums stay in L2.
+// Tiles of one block: the matrix product reads a piece of the transformed weight from L3 once for each block, and the
+// block's transformed inputs and sums stay in L2.
 constexpr int64_t kBlockTiles = 28 / kTileRows * kTileRows;
+// Input channels of one piece of a panel of the weight.
 constexpr int64_t kDepth = 128;
-constexpr int64_t kBlockChannels = 64;                      // output channels that are summed before they are transformed back
-constexpr int64_t kGradientBytes = int64_t{3} << 19;        // transformed inputs and gradients of one block of backward_weight
+// Output channels that are summed before they are transformed back.
+constexpr int64_t kBlockChannels = 64;
+// Transformed inputs and gradients of one block of backward_weight.
+constexpr int64_t kGradientBytes = int64_t{1536} << 10;
 
 constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// to[0..5] = B^T d
-VTL_INLINE void input_transform(const vfloat* d, vfloat* to) {
-  const vfloat even_b = d[4] - kB2 * d[2], odd_b = kA * (d[3] - kB2 * d[1]);
-  const vfloat even_a = d[4] - kA2 * d[2], odd_a = kB * (d[3] - kA2 * d[1]);
-  to[0] = d[4] - kSum * d[2] + kProduct * d[0];
-  to[1] = even_b + odd_b;
-  to[2] = even_b - odd_b;
-  to[3] = even_a + odd_a;
-  to[4] = even_a - odd_a;
-  to[5] = d[5] - kSum * d[3] + kProduct * d[1];
-}
+// One dimension of a transform: to[0 .. kOut) from from[0 .. kIn).
+struct InputTransform {  // B^T d
+  static constexpr int kIn = 6, kOut = 6;
+  VTL_INLINE void operator()(const vfloat* d, vfloat* to) const {
+    const vfloat even_b = d[4] - kB2 * d[2], odd_b = kA * (d[3] - kB2 * d[1]);
+    const vfloat even_a = d[4] - kA2 * d[2], odd_a = kB * (d[3] - kA2 * d[1]);
+    to[0] = d[4] - kSum * d[2] + kProduct * d[0];
+    to[1] = even_b + odd_b;
+    to[2] = even_b - odd_b;
+    to[3] = even_a + odd_a;
+    to[4] = even_a - odd_a;
+    to[5] = d[5] - kSum * d[3] + kProduct * d[1];
+  }
+};
 
-// to[0..3] = A^T m
-VTL_INLINE void output_transform(const vfloat* m, vfloat* to) {
-  const vfloat even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
-  to[0] = m[0] + even_a + even_b;
-  to[1] = kA * odd_a + kB * odd_b;
-  to[2] = kA2 * even_a + kB2 * even_b;
-  to[3] = kA * kA2 * odd_a + kB * kB2 * odd_b + m[5];
-}
+struct OutputTransform {  // A^T m
+  static constexpr int kIn = 6, kOut = 4;
+  VTL_INLINE void operator()(const vfloat* m, vfloat* to) const {
+    const vfloat even_a = m[1] + m[2], odd_a = m[1] - m[2], even_b = m[3] + m[4], odd_b = m[3] - m[4];
+    to[0] = m[0] + even_a + even_b;
+    to[1] = kA * odd_a + kB * odd_b;
+    to[2] = kA2 * even_a + kB2 * even_b;
+    to[3] = kA * kA2 * odd_a + kB * kB2 * odd_b + m[5];
+  }
+};
 
-// to[0..5] = A dy
-VTL_INLINE void gradient_transform(const vfloat* dy, vfloat* to) {
-  const vfloat even_a = dy[0] + kA2 * dy[2], odd_a = kA * dy[1] + kA * kA2 * dy[3];
-  const vfloat even_b = dy[0] + kB2 * dy[2], odd_b = kB * dy[1] + kB * kB2 * dy[3];
-  to[0] = dy[0];
-  to[1] = even_a + odd_a;
-  to[2] = even_a - odd_a;
-  to[3] = even_b + odd_b;
-  to[4] = even_b - odd_b;
-  to[5] = dy[3];
-}
+struct GradientTransform {  // A dy
+  static constexpr int kIn = 4, kOut = 6;
+  VTL_INLINE void operator()(const vfloat* dy, vfloat* to) const {
+    const vfloat even_a = dy[0] + kA2 * dy[2], odd_a = kA * dy[1] + kA * kA2 * dy[3];
+    const vfloat even_b = dy[0] + kB2 * dy[2], odd_b = kB * dy[1] + kB * kB2 * dy[3];
+    to[0] = dy[0];
+    to[1] = even_a + odd_a;
+    to[2] = even_a - odd_a;
+    to[3] = even_b + odd_b;
+    to[4] = even_b - odd_b;
+    to[5] = dy[3];
+  }
+};
 
 // 1 / the product of the differences between a point and the others.
 constexpr float kNorm0 = 1 / kProduct, kNormA = 1 / (2 * kA2 * (kA2 - kB2)), kNormB = 1 / (2 * kB2 * (kB2 - kA2));
 
-// to[0..5] = G g
-VTL_INLINE void filter_transform(const vfloat* g, vfloat* to) {
-  const vfloat even_a = kNormA * (g[0] + kA2 * g[2]), odd_a = kNormA * kA * g[1];
-  const vfloat even_b = kNormB * (g[0] + kB2 * g[2]), odd_b = kNormB * kB * g[1];
-  to[0] = kNorm0 * g[0];
-  to[1] = even_a + odd_a;
-  to[2] = even_a - odd_a;
-  to[3] = even_b + odd_b;
-  to[4] = even_b - odd_b;
-  to[5] = g[2];
-}
+struct FilterTransform {  // G g
+  static constexpr int kIn = 3, kOut = 6;
+  VTL_INLINE void operator()(const vfloat* g, vfloat* to) const {
+    const vfloat even_a = kNormA * (g[0] + kA2 * g[2]), odd_a = kNormA * kA * g[1];
+    const vfloat even_b = kNormB * (g[0] + kB2 * g[2]), odd_b = kNormB * kB * g[1];
+    to[0] = kNorm0 * g[0];
+    to[1] = even_a + odd_a;
+    to[2] = even_a - odd_a;
+    to[3] = even_b + odd_b;
+    to[4] = even_b - odd_b;
+    to[5] = g[2];
+  }
+};
 
-// to[0..2] = G^T m
-VTL_INLINE void filter_gradient_transform(const vfloat* m, vfloat* to) {
-  const vfloat even_a = kNormA * (m[1] + m[2]), even_b = kNormB * (m[3] + m[4]);
-  to[0] = kNorm0 * m[0] + even_a + even_b;
-  to[1] = kNormA * kA * (m[1] - m[2]) + kNormB * kB * (m[3] - m[4]);
-  to[2] = kA2 * even_a + kB2 * even_b + m[5];
-}
+struct FilterGradientTransform {  // G^T m
+  static constexpr int kIn = 6, kOut = 3;
+  VTL_INLINE void operator()(const vfloat* m, vfloat* to) const {
+    const vfloat even_a = kNormA * (m[1] + m[2]), even_b = kNormB * (m[3] + m[4]);
+    to[0] = kNorm0 * m[0] + even_a + even_b;
+    to[1] = kNormA * kA * (m[1] - m[2]) + kNormB * kB * (m[3] - m[4]);
+    to[2] = kA2 * even_a + kB2 * even_b + m[5];
+  }
+};
 
-// Applies a 1-D transform to the columns of a Rows x Cols array and then to its rows: `load(r, c)` gives an element,
-// `store(e, value)` takes element e = r * Out + c of the Out x Out result.
-template <int In, int Out, class Transform, class Load, class Store>
-VTL_INLINE void transform_2d(Transform&& transform, Load&& load_element, Store&& store_element) {
-  vfloat columns[Out][In];
+// The transform along both dimensions: element(r, c) gives the kIn x kIn elements, result(e, value) takes the kOut x
+// kOut results, e = r * kOut + c.
+template <class Transform, class Element, class Result>
+VTL_INLINE void transform_2d(Element&& element, Result&& result) {
+  constexpr int kIn = Transform::kIn, kOut = Transform::kOut;
+  vfloat half[kOut][kIn];
 #pragma GCC unroll 6
-  for (int c = 0; c < In; ++c) {
-    vfloat column[In], result[Out];
+  for (int c = 0; c < kIn; ++c) {
+    vfloat column[kIn], transformed[kOut];
 #pragma GCC unroll 6
-    for (int r = 0; r < In; ++r) column[r] = load_element(r, c);
-    transform(column, result);
+    for (int r = 0; r < kIn; ++r) column[r] = element(r, c);
+    Transform{}(column, transformed);
 #pragma GCC unroll 6
-    for (int r = 0; r < Out; ++r) columns[r][c] = result[r];
+    for (int r = 0; r < kOut; ++r) half[r][c] = transformed[r];
   }
 #pragma GCC unroll 6
-  for (int r = 0; r < Out; ++r) {
-    vfloat result[Out];
-    transform(columns[r], result);
+  for (int r = 0; r < kOut; ++r) {
+    vfloat transformed[kOut];
+    Transform{}(half[r], transformed);
 #pragma GCC unroll 6
-    for (int c = 0; c < Out; ++c) store_element(r * Out + c, result[c]);
+    for (int c = 0; c < kOut; ++c) result(r * kOut + c, transformed[c]);
   }
 }
 
 struct Tiles {
   int64_t rows, cols, count;
 
-  explicit Tiles(const Conv2dDims& d) : rows((d.out_h() + 3) / 4), cols((d.out_w() + 3) / 4), count(d.batch * rows * cols) {}
+  explicit Tiles(const Conv2dDims& d)
+      : rows((d.out_h() + 3) / 4), cols((d.out_w() + 3) / 4), count(d.batch * rows * cols) {}
 };
 
 struct TilePlace {
@@ -118,16 +134,18 @@ struct TilePlace {
 };
 
 // The 6 x 6 inputs of a tile as pointers to their channels; `zeros` outside the image.
-VTL_INLINE void locate_inputs(const Conv2dDims& d, const TilePlace& place, const float* x, const float* zeros, const float** pixels) {
+VTL_INLINE void locate_inputs(const Conv2dDims& d, const TilePlace& place, const float* x, const float* zeros,
+                              const float** pixels) {
   for (int64_t r = 0; r < 6; ++r)
     for (int64_t c = 0; c < 6; ++c) {
       const int64_t h = place.i + r - d.pad_top, w = place.j + c - d.pad_left;
-      pixels[r * 6 + c] =
-          h >= 0 && h < d.in_h && w >= 0 && w < d.in_w ? x + ((place.image * d.in_h + h) * d.in_w + w) * d.in_channels : zeros;
+      pixels[r * 6 + c] = h >= 0 && h < d.in_h && w >= 0 && w < d.in_w
+                              ? x + ((place.image * d.in_h + h) * d.in_w + w) * d.in_channels
+                              : zeros;
     }
 }
 
-// ---- weights ------------------------------------------------------------------------------------------------------------
+// ---- weights ----
 
 // The rows of a kLanes x kLanes block become its columns.
 VTL_INLINE void transpose(vfloat* rows) {
@@ -148,12 +166,15 @@ VTL_INLINE void transpose(vfloat* rows) {
   }
 }
 
-// Where the products read the weight of element e, input channel `in` and the panel of output channels that holds `out`: pieces
-// of kBlockChannels output channels one after the other, in each all elements, in each panels of kTileCols.
+// Where the products read the weight of element e, input channel `in` and the panel of output channels that holds
+// `out`: pieces of kBlockChannels output channels one after the other, in each all elements, in each panels of
+// kTileCols.
 struct WeightLayout {
   int64_t in_channels, out_channels;
 
-  int64_t piece_channels(int64_t out) const { return min(kBlockChannels, out_channels - out / kBlockChannels * kBlockChannels); }
+  int64_t piece_channels(int64_t out) const {
+    return min(kBlockChannels, out_channels - out / kBlockChannels * kBlockChannels);
+  }
   int64_t panel(int64_t e, int64_t out) const {
     const int64_t first = out / kBlockChannels * kBlockChannels;
     return (first * kElements + e * piece_channels(out) + (out - first) / kTileCols * kTileCols) * in_channels;
@@ -161,30 +182,30 @@ struct WeightLayout {
   int64_t at(int64_t e, int64_t in, int64_t out) const { return panel(e, out) + in * kTileCols + out % kTileCols; }
 };
 
-// ---- forward ------------------------------------------------------------------------------------------------------------
+// ---- forward ----
 
 // From one element to the next, in floats. The extra vector spreads the 36 streams over the sets of the caches.
 constexpr int64_t element_stride(int64_t rows, int64_t channels) { return rows * channels + kLanes; }
 
 // inputs[e][c / kLanes][tile][kLanes] for the tiles [first, first + count) of one block.
-void transform_inputs(const Conv2dDims& d, const Tiles& tiles, const float* x, const float* zeros, int64_t first, int64_t count,
-                      int64_t rows_padded, float* inputs) {
+void transform_inputs(const Conv2dDims& d, const Tiles& tiles, const float* x, const float* zeros, int64_t first,
+                      int64_t count, int64_t rows_padded, float* inputs) {
   const int64_t element_size = element_stride(rows_padded, d.in_channels);
   for (int64_t t = 0; t < count; ++t) {
     const float* pixels[kElements];
     locate_inputs(d, TilePlace(tiles, first + t), x, zeros, pixels);
     for (int64_t c = 0; c < d.in_channels; c += kLanes) {
       float* to = inputs + c * rows_padded + t * kLanes;
-      transform_2d<6, 6>([](const vfloat* from, vfloat* result) __attribute__((always_inline)) { input_transform(from, result); },
-                         [&](int r, int q) __attribute__((always_inline)) { return load(pixels[r * 6 + q] + c); },
-                         [&](int e, vfloat value) __attribute__((always_inline)) { store(to + e * element_size, value); });
+      transform_2d<InputTransform>(
+          [&](int r, int q) __attribute__((always_inline)) { return load(pixels[r * 6 + q] + c); },
+          [&](int e, vfloat value) __attribute__((always_inline)) { store(to + e * element_size, value); });
     }
   }
 }
 
 // Outputs of the tiles from sums[e][tile][channels] for the output channels [out, out + channels).
-void transform_outputs(const Conv2dDims& d, const Tiles& tiles, const float* sums, int64_t first, int64_t count, int64_t rows_padded,
-                       int64_t out, int64_t channels, float* y, const Epilogue& epilogue) {
+void transform_outputs(const Conv2dDims& d, const Tiles& tiles, const float* sums, int64_t first, int64_t count,
+                       int64_t rows_padded, int64_t out, int64_t channels, float* y, const Epilogue& epilogue) {
   const int64_t element_size = element_stride(rows_padded, channels), out_h = d.out_h(), out_w = d.out_w();
   for (int64_t t = 0; t < count; ++t) {
     const TilePlace place(tiles, first + t);
@@ -193,27 +214,20 @@ void transform_outputs(const Conv2dDims& d, const Tiles& tiles, const float* sum
     for (int64_t c = 0; c < channels; c += kLanes) {
       const float* from = sums + t * channels + c;
       vfloat tile[16];
-      vfloat columns[4][6];
-#pragma GCC unroll 6
-      for (int q = 0; q < 6; ++q) {
-        vfloat column[6], result[4];
-#pragma GCC unroll 6
-        for (int r = 0; r < 6; ++r) column[r] = load(from + (r * 6 + q) * element_size);
-        output_transform(column, result);
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; ++r) columns[r][q] = result[r];
-      }
-#pragma GCC unroll 4
-      for (int r = 0; r < 4; ++r) output_transform(columns[r], tile + r * 4);
+      transform_2d<OutputTransform>(
+          [&](int r, int q) __attribute__((always_inline)) { return load(from + (r * 6 + q) * element_size); },
+          [&](int e, vfloat value) __attribute__((always_inline)) { tile[e] = value; });
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t q = 0; q < cols; ++q)
-          write_epilogue(epilogue, tile[r * 4 + q], y, corner + (r * out_w + q) * d.out_channels + c, out + c, AllLanes{});
+          write_epilogue(epilogue, tile[r * 4 + q], y, corner + (r * out_w + q) * d.out_channels + c, out + c,
+                         AllLanes{});
     }
   }
 }
 
-// One panel of the weight with all rows of the block, in pieces of kDepth input channels, which stay in L1 from row to row. The
-// first passes over a piece fetch the next one, which follows in memory: the weight comes from L3, and else they wait for it.
+// One panel of the weight with all rows of the block, in pieces of kDepth input channels, which stay in L1 from row to
+// row. The first passes over a piece fetch the next one, which follows in memory: the weight comes from L3, and else
+// they wait for it.
 VTL_INLINE void multiply_panel(const float* inputs, const float* weight, int64_t in_channels, int64_t rows, float* sums,
                                int64_t sums_stride) {
   for (int64_t c = 0; c < in_channels; c += kDepth) {
@@ -221,14 +235,16 @@ VTL_INLINE void multiply_panel(const float* inputs, const float* weight, int64_t
     const float* piece = weight + c * kTileCols;
     for (int64_t r = 0; r < rows; r += kTileRows) {
       const int64_t pass = r / kTileRows;
-      const float* ahead = pass * kPrefetchFloats < kTileCols ? piece + depth * (kTileCols + pass * kPrefetchFloats) : nullptr;
-      tile_product(inputs + c * rows + r * kLanes, rows * kLanes, piece, depth / kLanes, sums + r * sums_stride, sums_stride,
-                   c == 0 ? Sums::overwrite : Sums::add, ahead);
+      const float* ahead =
+          pass * kPrefetchFloats < kTileCols ? piece + depth * (kTileCols + pass * kPrefetchFloats) : nullptr;
+      tile_product(inputs + c * rows + r * kLanes, rows * kLanes, piece, depth / kLanes, sums + r * sums_stride,
+                   sums_stride, c == 0 ? Sums::overwrite : Sums::add, ahead);
     }
   }
 }
 
-void forward(Stream& stream, const Conv2dDims& d, const float* x, const float* weight, float* y, const Epilogue& epilogue) {
+void forward(Stream& stream, const Conv2dDims& d, const float* x, const float* weight, float* y,
+             const Epilogue& epilogue) {
   const Tiles tiles(d);
   const WeightLayout layout{d.in_channels, d.out_channels};
   const int64_t blocks = (tiles.count + kBlockTiles - 1) / kBlockTiles, workers = min(blocks, compute_threads());
@@ -253,19 +269,19 @@ void forward(Stream& stream, const Conv2dDims& d, const float* x, const float* w
         const int64_t channels = layout.piece_channels(out);
         for (int64_t e = 0; e < kElements; ++e)
           for (int64_t panel = 0; panel < channels; panel += kTileCols)
-            multiply_panel(inputs + e * element_stride(rows, d.in_channels), weight + layout.panel(e, out + panel), d.in_channels,
-                           rows, sums + e * element_stride(rows, channels) + panel, channels);
+            multiply_panel(inputs + e * element_stride(rows, d.in_channels), weight + layout.panel(e, out + panel),
+                           d.in_channels, rows, sums + e * element_stride(rows, channels) + panel, channels);
         transform_outputs(d, tiles, sums, first, count, rows, out, channels, y, epilogue);
       }
     }
   });
 }
 
-// ---- backward weight ----------------------------------------------------------------------------------------------------
+// ---- backward weight ----
 
 // inputs[e][tile][channel] and gradients[e][tile][channel] of the tiles [first, first + count).
-void transform_pair(const Conv2dDims& d, const Tiles& tiles, const float* x, const float* dy, const float* zeros, int64_t first,
-                    int64_t begin, int64_t end, int64_t count, float* inputs, float* gradients) {
+void transform_pair(const Conv2dDims& d, const Tiles& tiles, const float* x, const float* dy, const float* zeros,
+                    int64_t first, int64_t begin, int64_t end, int64_t count, float* inputs, float* gradients) {
   const int64_t out_h = d.out_h(), out_w = d.out_w();
   for (int64_t t = begin; t < end; ++t) {
     const TilePlace place(tiles, first + t);
@@ -273,9 +289,10 @@ void transform_pair(const Conv2dDims& d, const Tiles& tiles, const float* x, con
     locate_inputs(d, place, x, zeros, pixels);
     for (int64_t c = 0; c < d.in_channels; c += kLanes) {
       float* to = inputs + t * d.in_channels + c;
-      transform_2d<6, 6>([](const vfloat* from, vfloat* result) __attribute__((always_inline)) { input_transform(from, result); },
-                         [&](int r, int q) __attribute__((always_inline)) { return load(pixels[r * 6 + q] + c); },
-                         [&](int e, vfloat value) __attribute__((always_inline)) { store(to + e * element_stride(count, d.in_channels), value); });
+      transform_2d<InputTransform>(
+          [&](int r, int q) __attribute__((always_inline)) { return load(pixels[r * 6 + q] + c); },
+          [&](int e, vfloat value)
+              __attribute__((always_inline)) { store(to + e * element_stride(count, d.in_channels), value); });
     }
     for (int64_t r = 0; r < 4; ++r)
       for (int64_t q = 0; q < 4; ++q)
@@ -284,30 +301,18 @@ void transform_pair(const Conv2dDims& d, const Tiles& tiles, const float* x, con
                                 : zeros;
     for (int64_t o = 0; o < d.out_channels; o += kLanes) {
       float* to = gradients + t * d.out_channels + o;
-      vfloat columns[6][4];
-#pragma GCC unroll 4
-      for (int q = 0; q < 4; ++q) {
-        vfloat column[4], result[6];
-#pragma GCC unroll 4
-        for (int r = 0; r < 4; ++r) column[r] = load(pixels[r * 4 + q] + o);
-        gradient_transform(column, result);
-#pragma GCC unroll 6
-        for (int r = 0; r < 6; ++r) columns[r][q] = result[r];
-      }
-#pragma GCC unroll 6
-      for (int r = 0; r < 6; ++r) {
-        vfloat result[6];
-        gradient_transform(columns[r], result);
-#pragma GCC unroll 6
-        for (int q = 0; q < 6; ++q) store(to + (r * 6 + q) * element_stride(count, d.out_channels), result[q]);
-      }
+      const int64_t stride = element_stride(count, d.out_channels);
+      transform_2d<GradientTransform>(
+          [&](int r, int q) __attribute__((always_inline)) { return load(pixels[r * 4 + q] + o); },
+          [&](int e, vfloat value) __attribute__((always_inline)) { store(to + e * stride, value); });
     }
   }
 }
 
 }  // namespace
 
-void winograd_transform_weight(Stream&, const Conv2dDims& d, ConvDirection direction, const float* w, float* transformed) {
+void winograd_transform_weight(Stream&, const Conv2dDims& d, ConvDirection direction, const float* w,
+                               float* transformed) {
   const bool forward = direction == ConvDirection::forward;
   const WeightLayout layout{forward ? d.in_channels : d.out_channels, forward ? d.out_channels : d.in_channels};
   const int64_t filter = 9 * d.in_channels;
@@ -324,20 +329,10 @@ void winograd_transform_weight(Stream&, const Conv2dDims& d, ConvDirection direc
         if (forward) transpose(taps[tap]);
       }
       for (int i = 0; i < kLanes; ++i) {
-        vfloat columns[6][3];
-        for (int q = 0; q < 3; ++q) {
-          const vfloat column[3] = {taps[q][i], taps[3 + q][i], taps[6 + q][i]};
-          vfloat result[6];
-          filter_transform(column, result);
-#pragma GCC unroll 6
-          for (int r = 0; r < 6; ++r) columns[r][q] = result[r];
-        }
-        for (int r = 0; r < 6; ++r) {
-          vfloat result[6];
-          filter_transform(columns[r], result);
-#pragma GCC unroll 6
-          for (int q = 0; q < 6; ++q) store(transformed + layout.at(r * 6 + q, in + i, out), result[q]);
-        }
+        transform_2d<FilterTransform>(
+            [&](int r, int q) __attribute__((always_inline)) { return taps[r * 3 + q][i]; },
+            [&](int e, vfloat value)
+                __attribute__((always_inline)) { store(transformed + layout.at(e, in + i, out), value); });
       }
     }
   });
@@ -369,9 +364,11 @@ void winograd_backward_weight(Stream& stream, const Conv2dDims& d, const float* 
   // The sums are read and written once for each block: blocks are at least as large as the sums.
   const int64_t block_bytes = max(kGradientBytes, kElements * in * out * 4);
   const int64_t block = min(tiles.count, max(kBlockTiles, block_bytes / (kElements * (in + out) * 4)));
-  const int64_t inputs_size = kElements * element_stride(block, in), gradients_size = kElements * element_stride(block, out);
+  const int64_t inputs_size = kElements * element_stride(block, in),
+                gradients_size = kElements * element_stride(block, out);
   const int64_t widest = max(in, out);
-  const Scratch scratch = stream.scratch(static_cast<size_t>(inputs_size + gradients_size + kElements * in * out + widest) * 4);
+  const Scratch scratch =
+      stream.scratch(static_cast<size_t>(inputs_size + gradients_size + kElements * in * out + widest) * 4);
   float* const inputs = scratch.f32();
   float* const gradients = inputs + inputs_size;
   float* const sums = gradients + gradients_size;  // [e][out][in]
@@ -385,11 +382,13 @@ void winograd_backward_weight(Stream& stream, const Conv2dDims& d, const float* 
     });
     const int64_t pieces = (out + kBlockChannels - 1) / kBlockChannels;
     parallel_chunks(kElements * pieces, [&](int64_t chunk) {
-      const int64_t e = chunk / pieces, o_begin = chunk % pieces * kBlockChannels, o_end = min(out, o_begin + kBlockChannels);
+      const int64_t e = chunk / pieces, o_begin = chunk % pieces * kBlockChannels,
+                    o_end = min(out, o_begin + kBlockChannels);
       for (int64_t o = o_begin; o < o_end; o += kStridedRows)
         for (int64_t c = 0; c < in; c += kTileCols)
-          tile_product_strided(gradients + e * element_stride(count, out) + o, out, inputs + e * element_stride(count, in) + c, in, count,
-                               sums + (e * out + o) * in + c, in, first == 0 ? Sums::overwrite : Sums::add);
+          tile_product_strided(gradients + e * element_stride(count, out) + o, out,
+                               inputs + e * element_stride(count, in) + c, in, count, sums + (e * out + o) * in + c, in,
+                               first == 0 ? Sums::overwrite : Sums::add);
     });
   }
 
@@ -398,21 +397,12 @@ void winograd_backward_weight(Stream& stream, const Conv2dDims& d, const float* 
   parallel_for(out, 4, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o)
       for (int64_t c = 0; c < in; c += kLanes) {
-        vfloat columns[3][6];
-        for (int q = 0; q < 6; ++q) {
-          vfloat column[6], result[3];
-          for (int r = 0; r < 6; ++r) column[r] = load(sums + ((r * 6 + q) * out + o) * in + c);
-          filter_gradient_transform(column, result);
-          for (int r = 0; r < 3; ++r) columns[r][q] = result[r];
-        }
-        for (int r = 0; r < 3; ++r) {
-          vfloat result[3];
-          filter_gradient_transform(columns[r], result);
-          for (int q = 0; q < 3; ++q) {
-            const int64_t at = (o * 9 + r * 3 + q) * in + c;
-            store(to + at, addend ? load(addend + at) + result[q] : result[q]);
-          }
-        }
+        transform_2d<FilterGradientTransform>(
+            [&](int r, int q) __attribute__((always_inline)) { return load(sums + ((r * 6 + q) * out + o) * in + c); },
+            [&](int e, vfloat value) __attribute__((always_inline)) {
+              const int64_t at = (o * 9 + e) * in + c;
+              store(to + at, addend ? load(addend + at) + value : value);
+            });
       }
   });
 }

@@ -8,21 +8,26 @@ namespace vtl::kernels::VTL_CPU {
 
 VTL_INLINE vfloat activate(Activation activation, vfloat x) {
   switch (activation) {
-    case Activation::none: return x;
-    case Activation::relu: return x < 0.0f ? vfloat{} : x;  // NaN stays NaN
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return x < 0.0f ? vfloat{} : x;  // NaN stays NaN
     case Activation::relu6: {
       const vfloat floor = x < 0.0f ? vfloat{} : x;
       return floor > 6.0f ? broadcast(6.0f) : floor;
     }
-    case Activation::silu: return x * vsigmoid(x);
+    case Activation::silu:
+      return x * vsigmoid(x);
     case Activation::gelu_erf: {
       const vfloat u = x * 0.70710678118654752f;
       return 0.5f * x * (1.0f + verf(u, vexp(-u * u)));
     }
     case Activation::gelu_tanh:
       return x * vsigmoid(1.59576912160573071f * x * (1.0f + 0.044715f * x * x));  // (1 + tanh(z)) / 2 = sigmoid(2 z)
-    case Activation::gelu_quick: return x * vsigmoid(1.702f * x);
-    case Activation::sigmoid: return vsigmoid(x);
+    case Activation::gelu_quick:
+      return x * vsigmoid(1.702f * x);
+    case Activation::sigmoid:
+      return vsigmoid(x);
   }
   return x;
 }

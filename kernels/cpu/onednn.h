@@ -1,4 +1,5 @@
-// What the rooms on oneDNN share: the engine, a cache of primitives, epilogues as post-ops. Compiles with oneDNN 2.6 and 3.
+// What the rooms on oneDNN share: the engine, a cache of primitives, epilogues as post-ops. Compiles with oneDNN 2.6
+// and 3.
 #pragma once
 
 #include <cstdint>
@@ -134,7 +135,8 @@ inline void execute(Stream& stream, const Compiled& compiled, Arguments argument
 
 // Copies between layouts; Sum::add adds to what is there. `name` says which two layouts these are.
 enum class Sum { overwrite, add };
-inline void reorder(const Key& name, const Md& from_layout, const void* from, const Md& to_layout, void* to, Sum mode = Sum::overwrite) {
+inline void reorder(const Key& name, const Md& from_layout, const void* from, const Md& to_layout, void* to,
+                    Sum mode = Sum::overwrite) {
   Key key = name;
   const auto compiled = PrimitiveCache::instance().get(key.add('r').add(mode), [&] {
     dnnl::primitive_attr attr;
@@ -148,7 +150,8 @@ inline void reorder(const Key& name, const Md& from_layout, const void* from, co
   });
   if (!*compiled) fail(ErrorKind::internal, "oneDNN has no copy between two layouts of a weight");
   try {
-    compiled->primitive.execute(queue(), {{DNNL_ARG_FROM, memory(from_layout, from)}, {DNNL_ARG_TO, memory(to_layout, to)}});
+    compiled->primitive.execute(queue(),
+                                {{DNNL_ARG_FROM, memory(from_layout, from)}, {DNNL_ARG_TO, memory(to_layout, to)}});
     queue().wait();
   } catch (const dnnl::error& error) {
     fail(ErrorKind::internal, "oneDNN (reorder): ", error.what());
@@ -169,23 +172,25 @@ class PackedMemory : public PackedWeight {
   void* const data;
 };
 
-// What an epilogue asks of a primitive. The value before the activation cannot be saved by a post-op: then the primitive writes
-// it, and the activation follows on its own.
+// What an epilogue asks of a primitive. The value before the activation cannot be saved by a post-op: then the
+// primitive writes it, and the activation follows on its own.
 struct PostOps {
   bool scale, bias, residual, in_place;
   Activation activation;
   float alpha;
 
   PostOps(const Epilogue& e, const void* out, float alpha)
-      : scale(e.scale), bias(e.bias), residual(e.residual), in_place(e.residual == (e.preactivation ? e.preactivation : out)),
-        activation(e.preactivation ? Activation::none : e.activation), alpha(alpha) {}
+      : scale(e.scale),
+        bias(e.bias),
+        residual(e.residual),
+        in_place(e.residual == (e.preactivation ? e.preactivation : out)),
+        activation(e.preactivation ? Activation::none : e.activation),
+        alpha(alpha) {}
 
   // The bias can be the primitive's own argument: nothing comes between it and the sum.
   bool native_bias() const { return bias && !scale && alpha == 1; }
 
-  void add_to(Key& key) const {
-    key.add(scale).add(bias).add(residual).add(in_place).add(activation).add(alpha);
-  }
+  void add_to(Key& key) const { key.add(scale).add(bias).add(residual).add(in_place).add(activation).add(alpha); }
 
   // `channel`: the layout of scale and bias, broadcast to the output; `out`: that of the output.
   dnnl::primitive_attr attributes(const Md& channel, const Md& out) const {
@@ -196,14 +201,29 @@ struct PostOps {
     if (residual && in_place) ops.append_sum(1.0f);
     if (residual && !in_place) ops.append_binary(dnnl::algorithm::binary_add, out);
     switch (activation) {
-      case Activation::none: break;
-      case Activation::relu: append(ops, dnnl::algorithm::eltwise_relu, 0, 0); break;
-      case Activation::relu6: append(ops, dnnl::algorithm::eltwise_clip, 0, 6); break;
-      case Activation::silu: append(ops, dnnl::algorithm::eltwise_swish, 1, 0); break;
-      case Activation::gelu_erf: append(ops, dnnl::algorithm::eltwise_gelu_erf, 0, 0); break;
-      case Activation::gelu_tanh: append(ops, dnnl::algorithm::eltwise_gelu_tanh, 0, 0); break;
-      case Activation::gelu_quick: append(ops, dnnl::algorithm::eltwise_swish, 1.702f, 0); break;
-      case Activation::sigmoid: append(ops, dnnl::algorithm::eltwise_logistic, 0, 0); break;
+      case Activation::none:
+        break;
+      case Activation::relu:
+        append(ops, dnnl::algorithm::eltwise_relu, 0, 0);
+        break;
+      case Activation::relu6:
+        append(ops, dnnl::algorithm::eltwise_clip, 0, 6);
+        break;
+      case Activation::silu:
+        append(ops, dnnl::algorithm::eltwise_swish, 1, 0);
+        break;
+      case Activation::gelu_erf:
+        append(ops, dnnl::algorithm::eltwise_gelu_erf, 0, 0);
+        break;
+      case Activation::gelu_tanh:
+        append(ops, dnnl::algorithm::eltwise_gelu_tanh, 0, 0);
+        break;
+      case Activation::gelu_quick:
+        append(ops, dnnl::algorithm::eltwise_swish, 1.702f, 0);
+        break;
+      case Activation::sigmoid:
+        append(ops, dnnl::algorithm::eltwise_logistic, 0, 0);
+        break;
     }
     dnnl::primitive_attr attr;
     attr.set_post_ops(ops);

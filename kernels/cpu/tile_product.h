@@ -18,8 +18,8 @@ enum class Sums { overwrite, add };
 // sums[r * sums_stride + c] = or += sum over k of A[r, k] * B[k, c] for r < kTileRows, c < kTileCols, with
 //   A[r, k] = a[(k / kLanes) * a_block + r * kLanes + k % kLanes]   (blocks of kLanes columns)
 //   B[k, c] = b[k * kTileCols + c]
-// `k_blocks` is the length of the sum in blocks of kLanes. `ahead`, unless null, is fetched into L2 meanwhile: kPrefetchFloats
-// for each element of the sum.
+// `k_blocks` is the length of the sum in blocks of kLanes. `ahead`, unless null, is fetched into L2 meanwhile:
+// kPrefetchFloats for each element of the sum.
 inline constexpr int kPrefetchFloats = 16;
 template <int Rows = kTileRows>
 VTL_INLINE void tile_product(const float* a, int64_t a_block, const float* b, int64_t k_blocks, float* sums,
@@ -57,8 +57,8 @@ inline constexpr int kStridedRows = 4;
 
 // The same product for kStridedRows rows and operands with rows of A^T and B: sum over k < depth of
 // a[k * a_stride + r] * b[k * b_stride + c].
-VTL_INLINE void tile_product_strided(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth, float* sums,
-                                     int64_t sums_stride, Sums mode) {
+VTL_INLINE void tile_product_strided(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t depth,
+                                     float* sums, int64_t sums_stride, Sums mode) {
   vfloat left[kStridedRows], right[kStridedRows];
 #pragma GCC unroll 16
   for (int r = 0; r < kStridedRows; ++r) left[r] = right[r] = vfloat{};

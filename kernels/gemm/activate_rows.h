@@ -10,7 +10,7 @@
 namespace vtl::kernels {
 
 // y = activation(x) for `rows` rows of `cols` elements, `stride` apart, f32 or bf16. y may be x.
-void activate_rows(Stream& stream, Activation activation, DType dtype, const void* x, void* y, int64_t rows, int64_t cols,
-                   int64_t stride);
+void activate_rows(Stream& stream, Activation activation, DType dtype, const void* x, void* y, int64_t rows,
+                   int64_t cols, int64_t stride);
 
 }  // namespace vtl::kernels

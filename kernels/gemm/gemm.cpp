@@ -46,8 +46,8 @@ PackedWeightPtr gemm_pack([[maybe_unused]] Stream& stream, const Matrix& b, [[ma
   return nullptr;
 }
 
-void activate_rows(Stream& stream, Activation activation, DType dtype, const void* x, void* y, int64_t rows, int64_t cols,
-                   int64_t stride) {
+void activate_rows(Stream& stream, Activation activation, DType dtype, const void* x, void* y, int64_t rows,
+                   int64_t cols, int64_t stride) {
   VTL_DISPATCH(activate_rows, stream)(stream, activation, dtype, x, y, rows, cols, stride);
 }
 

@@ -14,8 +14,8 @@ enum class Transpose : uint8_t { no, yes };
 // A batch of row-major matrices. With `transpose` the product sees op(X)[i, j] = data[j * stride + i].
 struct Matrix {
   const void* data;
-  DType dtype;         // f32 or bf16
-  int64_t stride;      // elements from one row in memory to the next
+  DType dtype;     // f32 or bf16
+  int64_t stride;  // elements from one row in memory to the next
   Transpose transpose = Transpose::no;
   int64_t batch_stride = 0;  // elements from one matrix to the next; 0: all products share this matrix
 };
@@ -35,15 +35,15 @@ struct GemmDims {
 
 // C[b, i, j] = epilogue(alpha * sum_k op(A)[b, i, k] * op(B)[b, k, j]); products and sums in f32.
 // dtypes of A, B, C: f32 f32 f32, bf16 bf16 bf16, bf16 bf16 f32; others are `unsupported`. C overlaps neither A nor B.
-// k may be 0 (the sum is then 0). The epilogue's scale and bias have n values; its residual and preactivation have the strides
-// of C. `packed` is null or gemm_pack of this very B, with this stride, transpose, k and n.
+// k may be 0 (the sum is then 0). The epilogue's scale and bias have n values; its residual and preactivation have the
+// strides of C. `packed` is null or gemm_pack of this very B, with this stride, transpose, k and n.
 //
 // The linear layer y = x W^T + bias with W [out, in] is A = x, B = W transposed; dx = dy W; dW = dy^T x (A transposed).
 void gemm(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& dims, float alpha = 1,
           const Epilogue& epilogue = {}, const PackedWeight* packed = nullptr);
 
-// op(B), one matrix of k x n, packed for products with about `dims.m` rows on the stream's device. Null when this device
-// gains nothing from it.
+// op(B), one matrix of k x n, packed for products with about `dims.m` rows on the stream's device. Null when this
+// device gains nothing from it.
 PackedWeightPtr gemm_pack(Stream& stream, const Matrix& b, const GemmDims& dims);
 
 }  // namespace vtl::kernels

@@ -8,7 +8,8 @@
 namespace vtl::kernels::VTL_CPU {
 namespace {
 
-// One chunk of work is kChunkRows x kChunkCols of C; its sums and its piece of A (kDepth columns) live on the stack, in L2.
+// One chunk of work is kChunkRows x kChunkCols of C; its sums and its piece of A (kDepth columns) live on the stack, in
+// L2.
 constexpr int64_t kChunkRows = 8 * kTileRows, kChunkCols = 256, kDepth = 256;
 constexpr int64_t kPackedBytes = int64_t{16} << 20;  // op(B) is packed for as many products of the batch as fit
 
@@ -17,7 +18,8 @@ constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // The panel of columns [j, j + kTileCols) of op(B): to[k * kTileCols + c], zeros beyond n and k.
 template <class T>
-void pack_b_panel(const T* b, int64_t stride, Transpose transpose, int64_t j, int64_t n, int64_t k, int64_t k_padded, float* to) {
+void pack_b_panel(const T* b, int64_t stride, Transpose transpose, int64_t j, int64_t n, int64_t k, int64_t k_padded,
+                  float* to) {
   const int64_t cols = min(kTileCols, n - j);
   if (cols < kTileCols) __builtin_memset(to, 0, static_cast<size_t>(k_padded * kTileCols) * 4);
   if (transpose == Transpose::no) {
@@ -57,8 +59,9 @@ void pack_a(const T* a, int64_t stride, Transpose transpose, int64_t i, int64_t 
 
 // Rows [i, ...) x columns [j, ...) of one product. `packed_b` holds all panels of op(B).
 template <class TIn, class TOut>
-void multiply_chunk(const TIn* a, const Matrix& a_layout, const float* packed_b, TOut* c, int64_t c_stride, int64_t i, int64_t rows,
-                    int64_t j, int64_t cols, int64_t k, float alpha, const Epilogue& epilogue, int64_t c_offset) {
+void multiply_chunk(const TIn* a, const Matrix& a_layout, const float* packed_b, TOut* c, int64_t c_stride, int64_t i,
+                    int64_t rows, int64_t j, int64_t cols, int64_t k, float alpha, const Epilogue& epilogue,
+                    int64_t c_offset) {
   alignas(64) float sums[kChunkRows * kChunkCols];
   alignas(64) float piece[kChunkRows * kDepth];
   const int64_t rows_padded = round_up(rows, kTileRows), k_padded = round_up(k, kLanes);
@@ -69,8 +72,8 @@ void multiply_chunk(const TIn* a, const Matrix& a_layout, const float* packed_b,
     for (int64_t panel = 0; panel < cols; panel += kTileCols) {
       const float* b = packed_b + (j + panel) * k_padded + k0 * kTileCols;
       for (int64_t r = 0; r < rows; r += kTileRows)
-        tile_product(piece + r * kLanes, rows_padded * kLanes, b, (depth + kLanes - 1) / kLanes, sums + r * kChunkCols + panel,
-                     kChunkCols, k0 == 0 ? Sums::overwrite : Sums::add);
+        tile_product(piece + r * kLanes, rows_padded * kLanes, b, (depth + kLanes - 1) / kLanes,
+                     sums + r * kChunkCols + panel, kChunkCols, k0 == 0 ? Sums::overwrite : Sums::add);
     }
   }
   for (int64_t r = 0; r < rows; ++r)

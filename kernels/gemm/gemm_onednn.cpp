@@ -13,11 +13,13 @@ namespace {
 constexpr char kKind = 'g';  // of keys, among those of other primitives
 
 // The layout of a batch of op(X) with `rows` x `cols`.
-Md layout(int64_t batch, int64_t rows, int64_t cols, DType dtype, int64_t stride, int64_t batch_stride, Transpose transpose) {
+Md layout(int64_t batch, int64_t rows, int64_t cols, DType dtype, int64_t stride, int64_t batch_stride,
+          Transpose transpose) {
   const int64_t down = transpose == Transpose::yes ? 1 : stride, right = transpose == Transpose::yes ? stride : 1;
   if (batch == 1) return {{rows, cols}, type(dtype), dnnl::memory::dims{down, right}};
   // One matrix for all products is a broadcast dimension.
-  if (batch_stride == 0) return {{1, rows, cols}, type(dtype), dnnl::memory::dims{stride * (down == 1 ? cols : rows), down, right}};
+  if (batch_stride == 0)
+    return {{1, rows, cols}, type(dtype), dnnl::memory::dims{stride * (down == 1 ? cols : rows), down, right}};
   return {{batch, rows, cols}, type(dtype), dnnl::memory::dims{batch_stride, down, right}};
 }
 
@@ -62,7 +64,8 @@ struct Weight {
   std::string format;
 };
 
-// The layout that oneDNN likes best for op(B) with `dims.m` rows of op(A), and its name. Null when that is the caller's own.
+// The layout that oneDNN likes best for op(B) with `dims.m` rows of op(A), and its name. Null when that is the caller's
+// own.
 struct BestLayout {
   Key key;
   std::shared_ptr<const Compiled> compiled;
@@ -88,8 +91,8 @@ Md own_layout(const Matrix& b, const GemmDims& d) { return layout(1, d.k, d.n, b
 // With this many rows a copy of op(B) into its best layout pays for itself within the call.
 constexpr int64_t kRowsThatPayForPacking = 1024;
 
-// One product, or a batch of them; the activation is not applied when the value before it is saved. False when oneDNN has no
-// fast kernel for it.
+// One product, or a batch of them; the activation is not applied when the value before it is saved. False when oneDNN
+// has no fast kernel for it.
 bool multiply(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& dims, float alpha,
               const Epilogue& epilogue, const Weight& weight) {
   const PostOps post_ops(epilogue, c.data, alpha);
@@ -118,8 +121,8 @@ void* advance(void* data, DType dtype, int64_t elements) {
 // The product with the value before the activation saved: blocks of rows, so that the activation finds it in the cache.
 constexpr int64_t kSavedBlockBytes = int64_t{1} << 20;
 
-bool multiply_and_save(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& dims, float alpha,
-                       const Epilogue& epilogue, const Weight& weight) {
+bool multiply_and_save(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& dims,
+                       float alpha, const Epilogue& epilogue, const Weight& weight) {
   const int64_t row_bytes = dims.n * static_cast<int64_t>(size_of(c.dtype));
   const int64_t block = dims.batch > 1 ? dims.m : std::max<int64_t>(64, kSavedBlockBytes / row_bytes / 64 * 64);
   for (int64_t i = 0; i < dims.m; i += block) {
@@ -157,7 +160,8 @@ bool try_gemm(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut&
   const auto run = epilogue.preactivation ? multiply_and_save : multiply;
   const auto* kept = dynamic_cast<const PackedMemory*>(packed);
   // It may have been packed for a convolution that goes another way now.
-  if (kept && kept->format[0] == kKind && run(stream, a, b, c, dims, alpha, epilogue, {kept->layout, kept->data, kept->format}))
+  if (kept && kept->format[0] == kKind &&
+      run(stream, a, b, c, dims, alpha, epilogue, {kept->layout, kept->data, kept->format}))
     return true;
   if (dims.batch == 1 && a.transpose == Transpose::no && dims.m >= kRowsThatPayForPacking) {
     if (const BestLayout best(b, dims); best) {

@@ -172,11 +172,11 @@ TEST_CASE("what is frozen keeps its bits") {
 }
 
 TEST_CASE("the same seed gives the same bits for any number of loader workers") {
-  TrainOptions options = quick(Strategy::full, 2);
+  TrainOptions options = quick(Strategy::full, 1);
   options.augment = io::AugmentPreset::standard;
   options.run.workers = 0;
   const std::vector<double> none = losses(options);
-  REQUIRE(none.size() == 6);
+  REQUIRE(none.size() == 3);
   for (const int workers : {1, 2}) {
     options.run.workers = workers;
     CHECK(losses(options) == none);
@@ -364,6 +364,13 @@ TEST_CASE("a run folder holds the configuration, the events, the summary and bot
   CHECK(std::filesystem::exists(options.out / "last" / "model.safetensors"));
 
   CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::bad_argument);
+  TrainOptions nothing = options;
+  nothing.data = folder / "no data";
+  nothing.model.model = "resnet18";
+  nothing.strategy = Strategy::scratch;
+  nothing.out = folder / "second";
+  CHECK(kind_of_failure([&] { train(nothing); }) == ErrorKind::bad_data);
+  CHECK_FALSE(std::filesystem::exists(nothing.out));
   options.out = options.out / "run.json" / "below";
   CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::io);
 }
@@ -398,9 +405,9 @@ TEST_CASE("a run that was stopped and resumed ends with the bits of one that was
 
     options.out = folder / name(strategy);
     TrainResult parts = whole;
-    int64_t runs = 0;
     // In the middle of an epoch, at the end of one, in the other phase.
-    for (const int64_t stop_at : {2, 3, 5, 100}) {
+    const std::vector<int64_t> stops = strategy == Strategy::lora ? std::vector<int64_t>{2, 100} : std::vector<int64_t>{2, 3, 5, 100};
+    for (const int64_t stop_at : stops) {
       Callbacks callbacks;
       int64_t last = 0;
       callbacks.on_event = [&](const Event& event) {
@@ -410,9 +417,7 @@ TEST_CASE("a run that was stopped and resumed ends with the bits of one that was
       parts = train(options, make_model(), pictures(), callbacks);
       CHECK(std::filesystem::exists(options.out / "summary.json") == (stop_at == 100));
       CHECK(parts.stop == (stop_at == 100 ? StopReason::finished : StopReason::requested));
-      ++runs;
     }
-    CHECK(runs == 4);
     CHECK(parts.steps == whole.steps);
     CHECK(parts.best_epoch == whole.best_epoch);
     CHECK(parts.best.loss == whole.best.loss);

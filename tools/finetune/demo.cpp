@@ -1,5 +1,6 @@
 #include "vtl/tools/finetune/demo.h"
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -15,6 +16,12 @@ namespace fs = std::filesystem;
 
 constexpr const char* kResNet = "resnet18";
 constexpr const char* kVit = "vit_tiny_patch16_224";
+
+// A transformer that begins from nothing needs a lower rate than the strategy's, which suits convolutions.
+constexpr double kVitScratchRate = 4e-4;
+
+// The target has few pictures: small batches make more steps of them.
+constexpr int64_t kTargetBatch = 16;
 
 // The user's backbone has seen larger pictures than the demonstration draws, and is larger itself: of its input sizes one
 // that all patch sizes divide and two cores manage.
@@ -69,8 +76,10 @@ class Demo {
   }
 
   // What all runs have in common; pictures hold one object that crops must not lose.
-  TrainOptions run_options(const std::string& model, const fs::path& data) const {
+  TrainOptions run_options(const std::string& model, Strategy strategy, const fs::path& data) const {
     TrainOptions run;
+    run.strategy = strategy;
+    if (strategy == Strategy::scratch && model == kVit) run.lr = kVitScratchRate;
     run.data = data;
     run.model.model = model;
     run.run = options_.run;
@@ -89,8 +98,7 @@ class Demo {
 
   void pretrain_and_use(const char* model, int64_t epochs) {
     if (result_.stopped) return;
-    TrainOptions run = run_options(model, result_.source);
-    run.strategy = Strategy::scratch;
+    TrainOptions run = run_options(model, Strategy::scratch, result_.source);
     run.epochs = epochs;
     run.out = options_.out / model / "pretrained";
     const TrainResult trained = train(concat(model, ": pretraining on the source task"), run);
@@ -109,8 +117,8 @@ class Demo {
   }
 
   void fine_tune(const DemoBackbone& backbone, Strategy strategy) {
-    TrainOptions run = run_options(backbone.model, result_.target);
-    run.strategy = strategy;
+    TrainOptions run = run_options(backbone.model, strategy, result_.target);
+    run.run.batch_size = std::min(run.run.batch_size, kTargetBatch);
     run.epochs = epochs(strategy);
     if (strategy != Strategy::scratch) {
       run.model.weights = backbone.weights;

@@ -33,25 +33,13 @@ float square(float x) { return x * x; }
 
 using Shape = bool (*)(Point);
 
+bool band(Point p) { return std::abs(p.x) < 0.95f && std::abs(p.y) < 0.42f; }
 bool disc(Point p) { return p.x * p.x + p.y * p.y < square(0.8f); }
-bool triangle(Point p) { return p.y < 0.6f && 1.7f * std::abs(p.x) - p.y < 0.95f; }
 bool cross(Point p) { return std::min(std::abs(p.x), std::abs(p.y)) < 0.27f && std::max(std::abs(p.x), std::abs(p.y)) < 0.9f; }
-
-bool star(Point p) {
-  constexpr float kSector = 2 * std::numbers::pi_v<float> / 5, kTip = 1.0f, kValley = 0.45f;
-  const float turn = std::atan2(p.y, p.x);
-  const float from_tip = std::abs(turn - kSector * std::round(turn / kSector));
-  const float radius = std::hypot(p.x, p.y), x = radius * std::cos(from_tip), y = radius * std::sin(from_tip);
-  const float valley_x = kValley * std::cos(kSector / 2), valley_y = kValley * std::sin(kSector / 2);
-  return (kTip - x) * valley_y > (kTip - valley_x) * y;  // on the inner side of the edge from tip to valley
-}
-
-
 bool ring(Point p) {
   const float radius = std::hypot(p.x, p.y);
   return radius > 0.42f && radius < 0.88f;
 }
-bool crescent(Point p) { return std::hypot(p.x, p.y) < 0.92f && std::hypot(p.x - 0.5f, p.y) > 0.68f; }
 bool arrow(Point p) {
   const float from_tip = 0.9f - p.y;
   return (std::abs(p.x) < 0.2f && p.y > -0.9f && p.y < 0.2f) || (p.y > 0 && from_tip > 0 && std::abs(p.x) < 0.85f * from_tip);
@@ -73,6 +61,7 @@ bool bricks(Point p) {
   const float row = std::floor(2 * p.y);
   return fraction(2 * p.y) < 0.3f || fraction(0.8f * p.x + 0.5f * row) < 0.16f;
 }
+bool diamonds(Point p) { return std::abs(fraction(p.x) - 0.5f) + std::abs(fraction(p.y) - 0.5f) < 0.36f; }
 bool rings(Point p) { return fraction(std::hypot(p.x, p.y)) < 0.5f; }
 
 // ---- classes -----------------------------------------------------------------------------------------------------------
@@ -105,10 +94,10 @@ Task combine(const std::vector<Named<Shape>>& shapes, const std::vector<Named<Te
 }
 
 const Task& task_of(DemoTask task) {
-  static const Task source = combine({{"cross", cross}, {"disc", disc}, {"star", star}, {"triangle", triangle}},
-                                     {{"checks", checks}, {"dots", dots}, {"grid", grid}, {"stripes", stripes}});
-  static const Task target = combine({{"arrow", arrow}, {"crescent", crescent}, {"ring", ring}},
-                                     {{"bricks", bricks}, {"rings", rings}, {"zigzags", zigzags}});
+  static const Task source = combine({{"band", band}, {"cross", cross}, {"disc", disc}},
+                                     {{"checks", checks}, {"dots", dots}, {"grid", grid}, {"stripes", stripes}, {"waves", waves}, {"wedges", wedges}});
+  static const Task target = combine({{"arrow", arrow}, {"ring", ring}},
+                                     {{"bricks", bricks}, {"diamonds", diamonds}, {"rings", rings}, {"zigzags", zigzags}});
   return task == DemoTask::source ? source : target;
 }
 
@@ -137,7 +126,7 @@ Color random_color(RandomSequence& random) {
 
 // A random muted hue, as bright as asked.
 Color random_color(RandomSequence& random, float darkest, float brightest) {
-  const Color color = mix(random_color(random), {0.5f, 0.5f, 0.5f}, 0.5f);
+  const Color color = mix(random_color(random), {0.5f, 0.5f, 0.5f}, 0.4f);
   const float wanted = random.uniform(darkest, brightest), is = luminance(color);
   return is > wanted ? mix({0, 0, 0}, color, wanted / is) : mix(color, {1, 1, 1}, (wanted - is) / (1 - is));
 }
@@ -170,12 +159,12 @@ Scene random_scene(const Kind& kind, RandomSequence& random) {
   Scene scene{};
   scene.kind = kind;
   scene.object = random_frame(random, {0.5f, 0.5f}, 0.05f, 0.4f, 0.48f, kTurn / 18);
-  scene.surface = random_frame(random, {0.5f, 0.5f}, 0.1f, 0.13f, 0.15f, kTurn / 12);
+  scene.surface = random_frame(random, {0.5f, 0.5f}, 0.1f, 0.125f, 0.155f, kTurn / 10);
   scene.ground = random_frame(random, {0.5f, 0.5f}, 0.5f, 0.1f, 0.3f, kTurn);
   scene.ground_texture = kGrounds[random.below(kGrounds.size())];
   scene.ground_first = random_color(random, 0.3f, 0.5f);
   scene.ground_second = random_color(random, 0.3f, 0.5f);
-  scene.ground_strength = random.uniform(0, 0.18f);
+  scene.ground_strength = random.uniform(0, 0.2f);
   // Whatever the hues, the object stands out by its brightness.
   scene.first = random_color(random, 0.65f, 0.9f);
   scene.second = random_color(random, 0.05f, 0.25f);
@@ -183,7 +172,7 @@ Scene random_scene(const Kind& kind, RandomSequence& random) {
   for (Bar& bar : scene.bars) bar = {random_frame(random, {0.5f, 0.5f}, 0.4f, 1, 1, kTurn), random.uniform(0.01f, 0.035f), random_color(random)};
   scene.light_x = random.uniform(-0.4f, 0.4f);
   scene.light_y = random.uniform(-0.4f, 0.4f);
-  scene.noise = random.uniform(0.01f, 0.03f);
+  scene.noise = random.uniform(0.01f, 0.05f);
   return scene;
 }
 

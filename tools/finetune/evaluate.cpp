@@ -103,8 +103,10 @@ std::vector<fs::path> expand(const std::vector<fs::path>& paths) {
       continue;
     }
     std::vector<fs::path> inside;
-    for (const auto& entry : fs::directory_iterator(path))
-      if (entry.is_regular_file() && entry.path().filename().string().front() != '.') inside.push_back(entry.path());
+    std::error_code unreadable;
+    for (fs::directory_iterator entry(path, unreadable), end; !unreadable && entry != end; entry.increment(unreadable))
+      if (entry->is_regular_file(ignored) && entry->path().filename().string().front() != '.') inside.push_back(entry->path());
+    if (unreadable) fail(ErrorKind::bad_data, path.string(), ": the folder cannot be read: ", unreadable.message());
     std::sort(inside.begin(), inside.end());
     files.insert(files.end(), inside.begin(), inside.end());
   }
@@ -115,7 +117,8 @@ std::vector<fs::path> expand(const std::vector<fs::path>& paths) {
 
 models::LoadedModel open_model(const fs::path& what, const RunOptions& options) {
   const bool is_run = is_run_folder(what);
-  if (!is_run && !fs::exists(what))
+  std::error_code ignored;
+  if (!is_run && !fs::exists(what, ignored))
     fail(ErrorKind::bad_model, what.string(), ": no such run folder or model directory");
   return with_crop(models::load_model("", is_run ? what / "best" : what, load_options(options)), options);
 }

@@ -15,6 +15,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// What cannot be looked at is not there: writing into it will say why.
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
 std::ofstream open_for_writing(const fs::path& path) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   if (!file) fail(ErrorKind::io, path.string(), ": cannot be written: ", std::strerror(errno));
@@ -54,6 +60,13 @@ std::ofstream open_at(const fs::path& path, uint64_t bytes) {
   return file;
 }
 
+uint64_t size_of(const fs::path& path) {
+  std::error_code error;
+  const uint64_t bytes = fs::file_size(path, error);
+  if (error) fail(ErrorKind::io, path.string(), ": is not there any more: ", error.message());
+  return bytes;
+}
+
 // The options that two parts of one run share.
 nlohmann::json identity(const std::string& options) {
   nlohmann::json json = nlohmann::json::parse(options);
@@ -61,29 +74,26 @@ nlohmann::json identity(const std::string& options) {
   return json;
 }
 
-fs::path make_folder(fs::path path) {
+void make_folder(const fs::path& path) {
   if (is_run_folder(path))
     fail(ErrorKind::bad_argument, "--out: ", path.string(), " holds another run; choose another folder, or remove it");
   std::error_code error;
   fs::create_directories(path, error);
-  if (error || !fs::is_directory(path)) {
+  std::error_code ignored;
+  if (error || !fs::is_directory(path, ignored)) {
     const std::string reason = error ? error.message() : "it is a file";
     fail(ErrorKind::io, path.string(), ": the run folder cannot be made: ", reason);
   }
-  return path;
 }
 
 }  // namespace
 
 bool is_run_folder(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path / "run.json", ignored) || fs::exists(path / "metrics.jsonl", ignored);
+  return is_there(path / "run.json");
 }
 
 bool can_resume(const fs::path& path, const TrainOptions& options) {
-  std::error_code ignored;
-  if (!is_run_folder(path) || fs::exists(path / "summary.json", ignored)) return false;
-  if (!fs::exists(RunFolder::checkpoint_of(path), ignored)) return false;
+  if (!is_run_folder(path) || is_there(path / "summary.json") || !is_there(RunFolder::checkpoint_of(path))) return false;
   const nlohmann::json run = io::read_json_file(path / "run.json", ErrorKind::bad_data);
   return run.contains("options") && identity(run["options"].dump()) == identity(options_json(options));
 }
@@ -93,14 +103,15 @@ fs::path default_run_folder(const TrainOptions& options) {
   const fs::path data = (options.data / "").parent_path().stem();
   const std::string base = concat(data.empty() ? "run" : data.string(), "-", name(options.strategy));
   fs::path folder = fs::path("runs") / base;
-  for (int number = 2; fs::exists(folder); ++number) {
+  for (int number = 2; is_there(folder); ++number) {
     if (options.resume != ResumeChoice::off && can_resume(folder, options)) break;
     folder = fs::path("runs") / concat(base, "-", number);
   }
   return folder;
 }
 
-RunFolder::RunFolder(fs::path path) : path_(make_folder(std::move(path))) {
+RunFolder::RunFolder(fs::path path) : path_(std::move(path)), made_(!is_there(path_)) {
+  make_folder(path_);
   events_ = open_for_writing(path_ / "metrics.jsonl");
   table_ = open_for_writing(path_ / "metrics.csv");
   write_line(table_, path_, "epoch,train_loss,train_accuracy,val_loss,val_accuracy,top5,macro_f1,auc,seconds");
@@ -135,9 +146,16 @@ void RunFolder::remove_checkpoint() {
   fs::remove_all(path_ / "checkpoints", ignored);
 }
 
+void RunFolder::abandon() noexcept {
+  std::error_code ignored;
+  if (is_run_folder(path_)) return;
+  for (const char* file : {"metrics.jsonl", "metrics.csv"}) fs::remove(path_ / file, ignored);
+  if (made_) fs::remove(path_, ignored);
+}
+
 // Every line is flushed, so the sizes on disk are those of whole lines.
-uint64_t RunFolder::events_bytes() const { return fs::file_size(path_ / "metrics.jsonl"); }
-uint64_t RunFolder::table_bytes() const { return fs::file_size(path_ / "metrics.csv"); }
+uint64_t RunFolder::events_bytes() const { return size_of(path_ / "metrics.jsonl"); }
+uint64_t RunFolder::table_bytes() const { return size_of(path_ / "metrics.csv"); }
 
 void RunFolder::write_summary(const TrainResult& result) { write_file(path_ / "summary.json", pretty(to_json(result))); }
 

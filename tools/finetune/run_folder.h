@@ -43,12 +43,15 @@ class RunFolder {
   void write_summary(const TrainResult& result);
   // The run is finished: there is nothing to continue.
   void remove_checkpoint();
+  // Leaves nothing behind of a run that did not come to its plan (run.json).
+  void abandon() noexcept;
 
   uint64_t events_bytes() const;
   uint64_t table_bytes() const;
 
  private:
   std::filesystem::path path_;
+  bool made_ = false;  // the folder was not there before
   std::ofstream events_, table_;
 };
 

@@ -456,6 +456,11 @@ struct Output {
     checkpoint = read_checkpoint(RunFolder::checkpoint_of(options.out));
     folder.emplace(options.out, checkpoint->events_bytes, checkpoint->table_bytes);
   }
+  ~Output() {
+    if (folder) folder->abandon();
+  }
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
   RunFolder* get() { return folder ? &*folder : nullptr; }
 };
 

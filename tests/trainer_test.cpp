@@ -52,15 +52,16 @@ io::Dataset pictures(uint32_t train_per_class = 8, uint32_t val_per_class = 4) {
   return data;
 }
 
-models::LoadedModel make_model(const char* name = "resnet18") {
+models::LoadedModel make_model(const char* name = "resnet18", Precision precision = Precision::fp32) {
   models::LoadOptions options;
+  options.model.precision = precision;
   options.model.height = options.model.width = kSide;
   options.class_names = {"across", "down", "slanted"};
   return models::scratch_model(name, options);
 }
 
 // A third of the parameters, where much is written.
-models::LoadedModel small_model() { return make_model("tf_efficientnet_lite0"); }
+models::LoadedModel small_model(Precision precision = Precision::fp32) { return make_model("tf_efficientnet_lite0", precision); }
 
 TrainOptions quick(Strategy strategy, int64_t epochs) {
   TrainOptions options;
@@ -398,15 +399,19 @@ TEST_CASE("lora leaves the merged model in best and the same epoch in adapter") 
 
 TEST_CASE("a run that was stopped and resumed ends with the bits of one that was not") {
   const test::TempDir folder;
-  for (const Strategy strategy : {Strategy::two_stage, Strategy::lora}) {
-    CAPTURE(name(strategy));
+  const std::pair<Strategy, Precision> cases[] = {
+      {Strategy::two_stage, Precision::fp32}, {Strategy::two_stage, Precision::bf16}, {Strategy::lora, Precision::fp32}};
+  for (const auto& [strategy, precision] : cases) {
+    const std::string run = std::string(name(strategy)) + "-" + name(precision);
+    CAPTURE(run);
     TrainOptions options = quick(strategy, 2);
+    options.run.precision = precision;
     options.augment = io::AugmentPreset::standard;
     options.rank = 2;
-    options.out = folder / (std::string(name(strategy)) + "-whole");
-    const TrainResult whole = train(options, small_model(), pictures());
+    options.out = folder / (run + "-whole");
+    const TrainResult whole = train(options, small_model(precision), pictures());
 
-    options.out = folder / name(strategy);
+    options.out = folder / run;
     TrainResult parts = whole;
     // In the middle of an epoch, at the end of one, in the other phase.
     const std::vector<int64_t> stops = strategy == Strategy::lora ? std::vector<int64_t>{2, 100} : std::vector<int64_t>{2, 3, 5, 100};
@@ -417,7 +422,7 @@ TEST_CASE("a run that was stopped and resumed ends with the bits of one that was
         if (const auto* step = std::get_if<StepEvent>(&event)) last = step->step;
       };
       callbacks.stop_requested = [&] { return last == stop_at; };
-      parts = train(options, small_model(), pictures(), callbacks);
+      parts = train(options, small_model(precision), pictures(), callbacks);
       CHECK(std::filesystem::exists(options.out / "summary.json") == (stop_at == 100));
       CHECK(parts.stop == (stop_at == 100 ? StopReason::finished : StopReason::requested));
     }
@@ -432,7 +437,7 @@ TEST_CASE("a run that was stopped and resumed ends with the bits of one that was
     CHECK(bits(parts.model.model) == bits(whole.model.model));
     for (const char* model : {"best", "last"})
       CHECK(slurp(options.out / model / "model.safetensors") ==
-            slurp(folder / (std::string(name(strategy)) + "-whole") / model / "model.safetensors"));
+            slurp(folder / (run + "-whole") / model / "model.safetensors"));
     // Each step is recorded once.
     std::vector<int64_t> steps;
     std::istringstream lines(slurp(options.out / "metrics.jsonl"));
@@ -440,7 +445,7 @@ TEST_CASE("a run that was stopped and resumed ends with the bits of one that was
       if (const auto event = nlohmann::json::parse(line); event["event"] == "step") steps.push_back(event["step"]);
     REQUIRE(steps.size() == static_cast<size_t>(whole.steps));
     for (size_t i = 0; i < steps.size(); ++i) CHECK(steps[i] == static_cast<int64_t>(i) + 1);
-    CHECK(kind_of_failure([&] { train(options, small_model(), pictures()); }) == ErrorKind::bad_argument);
+    CHECK(kind_of_failure([&] { train(options, small_model(precision), pictures()); }) == ErrorKind::bad_argument);
   }
 }
 

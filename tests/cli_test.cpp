@@ -66,7 +66,7 @@ class World {
   fs::path data() const { return root() / "data"; }
   fs::path weights() const { return root() / "weights" / "model.safetensors"; }
   std::string model() const { return " --model resnet18 --weights " + weights().string() + " --input-size 32 "; }
-  std::string train() const { return "train " + data().string() + model() + "--epochs 1 --batch-size 8 "; }
+  std::string train() const { return "train " + data().string() + model() + "--epochs 2 --batch-size 8 "; }
 
   Outcome run(const std::string& arguments) const {
     const fs::path out = root() / "stdout", err = root() / "stderr";
@@ -187,7 +187,7 @@ TEST_CASE("cli: a GIF named .jpg is reported and left out") {
   const fs::path folder = world().root() / "gif";
   fs::copy(world().data(), folder, fs::copy_options::recursive);
   write_file(folder / "train/top/moving.jpg", "GIF89a" + std::string(100, '\0'));
-  const Outcome outcome = world().run("train " + folder.string() + world().model() + "--epochs 1 --strategy head --augment none --out gif-run --json");
+  const Outcome outcome = world().run("train " + folder.string() + world().model() + "--epochs 2 --strategy head --augment none --out gif-run --json");
   REQUIRE_MESSAGE(outcome.code == 0, outcome.err);
   CHECK(outcome.err.find("moving.jpg") != std::string::npos);
   CHECK(outcome.err.find("GIF") != std::string::npos);

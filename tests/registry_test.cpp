@@ -8,7 +8,7 @@
 #include <set>
 #include <string>
 
-#include "harness/shared.h"
+#include "vtl/tests/harness/shared.h"
 #include "vtl/core/error.h"
 #include "vtl/io/file.h"
 #include "vtl/io/json.h"

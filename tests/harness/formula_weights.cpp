@@ -1,4 +1,4 @@
-#include "formula_weights.h"
+#include "vtl/tests/harness/formula_weights.h"
 
 #include <cmath>
 #include <set>

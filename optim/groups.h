@@ -8,8 +8,8 @@
 
 namespace vtl::optim {
 
-// A learning parameter. `distance` counts the blocks between it and the head: head and final norm 0, the last block 1, the
-// stem (with norm_pre and position embeddings) one more than the first block.
+// A learning parameter. `distance` counts the blocks between it and the head: head and final norm 0, the last block 1,
+// the stem (with norm_pre and position embeddings) one more than the first block.
 struct Member {
   std::string name;
   layers::Parameter* parameter = nullptr;

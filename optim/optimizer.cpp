@@ -142,8 +142,8 @@ void Optimizer::load_state(const NamedTensors& tensors) {
     for (const auto& [tensor_name, tensor] : tensors) {
       if (tensor_name != wanted) continue;
       if (tensor.shape() == shape && tensor.dtype() == dtype) return &tensor;
-      problems.push_back(concat(wanted, ": ", tensor.shape(), " of ", vtl::name(tensor.dtype()), ", expected ", shape, " of ",
-                                vtl::name(dtype)));
+      problems.push_back(concat(wanted, ": ", tensor.shape(), " of ", vtl::name(tensor.dtype()), ", expected ", shape,
+                                " of ", vtl::name(dtype)));
       return nullptr;
     }
     problems.push_back(wanted + ": missing");
@@ -154,15 +154,16 @@ void Optimizer::load_state(const NamedTensors& tensors) {
   for (size_t i = 0; i < members_.size(); ++i)
     for (const auto& [suffix, arena] : moments()) {
       const Tensor view = arena_view(arena, i, members_[i].parameter->shape());
-      if (const Tensor* from = find(members_[i].name + suffix, view.shape(), DType::f32)) copies.emplace_back(view, *from);
+      if (const Tensor* from = find(members_[i].name + suffix, view.shape(), DType::f32))
+        copies.emplace_back(view, *from);
     }
   const Tensor* step = find("step", {}, DType::i64);
   if (problems.empty() && tensors.size() != copies.size() + 1)
     problems.push_back(concat(tensors.size() - copies.size() - 1, " tensors belong to no learning parameter"));
   if (!problems.empty())
     throw Error(ErrorKind::bad_model,
-                concat("optimizer: the saved state does not fit this model and strategy (", problems.size(), " problems, the first: ",
-                       problems.front(), ")"),
+                concat("optimizer: the saved state does not fit this model and strategy (", problems.size(),
+                       " problems, the first: ", problems.front(), ")"),
                 problems);
 
   for (const auto& [to, from] : copies) to.copy_from(from.to(to.device()));

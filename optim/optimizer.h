@@ -24,20 +24,21 @@ struct OptimizerOptions {
   float clip_norm = 1.0f;  // of all gradients together; 0: no clipping
 };
 
-// Takes the learning parameters of a model over: masters, gradients and moments become views of flat arenas, and gradients
-// gather there by themselves. Freezing or unfreezing a parameter needs a new optimizer. The parameters must outlive it.
+// Takes the learning parameters of a model over: masters, gradients and moments become views of flat arenas, and
+// gradients gather there by themselves. Freezing or unfreezing a parameter needs a new optimizer. The parameters must
+// outlive it.
 class Optimizer {
  public:
-  // Every member learns already (Parameter::make_learn). Moments start at zero. Throws bad_argument when there is nothing to
-  // learn, a parameter is in two places or frozen, or there are more than kMaxParameterGroups groups.
+  // Every member learns already (Parameter::make_learn). Moments start at zero. Throws bad_argument when there is
+  // nothing to learn, a parameter is in two places or frozen, or there are more than kMaxParameterGroups groups.
   Optimizer(const OptimizerOptions& options, std::vector<Group> groups, Device device, uint64_t seed);
 
   const std::vector<Group>& groups() const { return groups_; }
 
   // Forgets all gradients: the next backward overwrites them. Without it gradients add up (accumulation).
   void zero_grad();
-  // One update with the peak rate of every group times `rate_factor`: norm, clipping, update. A gradient that is not finite
-  // leaves everything as it is and does not count as a step.
+  // One update with the peak rate of every group times `rate_factor`: norm, clipping, update. A gradient that is not
+  // finite leaves everything as it is and does not count as a step.
   void step(double rate_factor);
 
   // In device memory: what layers (dropout) and kernels read.

@@ -56,8 +56,8 @@ TEST_CASE("predictions come in the order of the files, with an error in the plac
   write_folder(folder.path());
   const models::LoadedModel model = make_model({"cat", "dog"});
   int64_t done = 0;
-  const std::vector<Prediction> found = predict(model, {folder / "dog", folder / "cat/1.png", folder / "missing.png"}, quick(2), 5,
-                                                [&](int64_t now, int64_t) { done = now; });
+  const std::vector<Prediction> found = predict(model, {folder / "dog", folder / "cat/1.png", folder / "missing.png"},
+                                                quick(2), 5, [&](int64_t now, int64_t) { done = now; });
   REQUIRE(found.size() == 6);
   CHECK(done == 6);
   CHECK(found[3].path == (folder / "dog/broken.png").string());
@@ -107,11 +107,13 @@ TEST_CASE("a data folder is evaluated by the names of its classes and broken fil
   CHECK(found.bad_files[0].path == (folder / "dog/broken.png").string());
   int64_t right = 0;
   for (const Prediction& p : predict(model, {folder / "cat"}, quick())) right += p.top[0].label == "cat";
-  for (const Prediction& p : predict(model, {folder / "dog"}, quick())) right += p.error.empty() && p.top[0].label == "dog";
+  for (const Prediction& p : predict(model, {folder / "dog"}, quick()))
+    right += p.error.empty() && p.top[0].label == "dog";
   CHECK(right == std::llround(found.metrics.accuracy * 6));
 
   const auto json = nlohmann::json::parse(to_json(found));
-  for (const char* key : {"images", "loss", "accuracy", "top5", "macro_f1", "auc", "per_class", "confusion"}) CHECK(json.contains(key));
+  for (const char* key : {"images", "loss", "accuracy", "top5", "macro_f1", "auc", "per_class", "confusion"})
+    CHECK(json.contains(key));
   for (const char* key : {"class", "precision", "recall", "f1", "support"}) CHECK(json["per_class"][0].contains(key));
   CHECK_THROWS_AS(evaluate(make_model({"ant", "bee"}), folder.path(), quick()), Error);
 }

@@ -60,7 +60,11 @@ struct Reference {
 };
 
 Reference reference(const std::vector<float>& values, double rate, double decay) {
-  return {{values.begin(), values.end()}, std::vector<double>(values.size()), std::vector<double>(values.size()), rate, decay};
+  return {{values.begin(), values.end()},
+          std::vector<double>(values.size()),
+          std::vector<double>(values.size()),
+          rate,
+          decay};
 }
 
 void check_close(const std::vector<float>& found, const std::vector<double>& wanted) {
@@ -92,7 +96,8 @@ OptimizerOptions options(OptimizerKind kind, float clip = 0, float momentum = 0.
 
 std::vector<float> gradient_at(int step, size_t count) {
   std::vector<float> g;
-  for (size_t i = 0; i < count; ++i) g.push_back(std::sin(1.0f + static_cast<float>(step) + 2.0f * static_cast<float>(i)));
+  for (size_t i = 0; i < count; ++i)
+    g.push_back(std::sin(1.0f + static_cast<float>(step) + 2.0f * static_cast<float>(i)));
   return g;
 }
 
@@ -222,14 +227,16 @@ TEST_CASE("bf16 working copies follow their masters") {
   kernels::cast(stream(), DType::f32, master.data(), DType::bf16, working.data(), 3);
   matrix.set_value(working);
   matrix.make_learn(master);
-  Optimizer optimizer(options(OptimizerKind::sgd, 0, 0), {{"all", 0.5, 0, 1, {{"matrix", &matrix, 0}}}}, Device::cpu(), 0);
+  Optimizer optimizer(options(OptimizerKind::sgd, 0, 0), {{"all", 0.5, 0, 1, {{"matrix", &matrix, 0}}}}, Device::cpu(),
+                      0);
   const uint64_t version = matrix.version();
   give_gradient(matrix, {1.0f / 1024, 1, -1});
   optimizer.step(1.0);
   const std::vector<float> updated = values_of(matrix.master());
   CHECK(updated[0] == 0.5f - 0.5f / 1024);
   for (int i = 0; i < 3; ++i)
-    CHECK(static_cast<float>(matrix.value().data_as<bf16>()[i]) == static_cast<float>(bf16(updated[static_cast<size_t>(i)])));
+    CHECK(static_cast<float>(matrix.value().data_as<bf16>()[i]) ==
+          static_cast<float>(bf16(updated[static_cast<size_t>(i)])));
   CHECK(matrix.version() > version);
 }
 

@@ -51,14 +51,41 @@ TEST_CASE("defaults are those of the contract and valid") {
 
 TEST_CASE("every flag sets its field") {
   TrainOptions o;
-  for (const auto& [flag, text] : std::vector<std::pair<const char*, const char*>>{
-           {"--strategy", "lora"}, {"--rank", "4"}, {"--alpha", "16"}, {"--targets", "qkv,fc1"}, {"--epochs", "3"},
-           {"--max-steps", "7"}, {"--batch-size", "8"}, {"--accumulate", "2"}, {"--optimizer", "sgd"}, {"--momentum", "0.8"},
-           {"--weight-decay", "1e-4"}, {"--lr", "0.01"}, {"--head-lr", "0.1"}, {"--layer-decay", "0.75"}, {"--schedule", "linear"},
-           {"--warmup", "12"}, {"--clip", "0"}, {"--batchnorm", "frozen"}, {"--label-smoothing", "0.1"}, {"--augment", "none"},
-           {"--early-stop", "5"}, {"--shuffle", "off"}, {"--seed", "42"}, {"--val-split", "10%"}, {"--max-bad", "2"},
-           {"--precision", "fp32"}, {"--threads", "2"}, {"--input-size", "192"}, {"--crop-pct", "0.9"}, {"--workers", "1"},
-           {"--head", "new"}, {"--dry-run", "on"}, {"--loss", "ce"}, {"--mixup", "0"}, {"--sampler", "shuffle"}})
+  for (const auto& [flag, text] : std::vector<std::pair<const char*, const char*>>{{"--strategy", "lora"},
+                                                                                   {"--rank", "4"},
+                                                                                   {"--alpha", "16"},
+                                                                                   {"--targets", "qkv,fc1"},
+                                                                                   {"--epochs", "3"},
+                                                                                   {"--max-steps", "7"},
+                                                                                   {"--batch-size", "8"},
+                                                                                   {"--accumulate", "2"},
+                                                                                   {"--optimizer", "sgd"},
+                                                                                   {"--momentum", "0.8"},
+                                                                                   {"--weight-decay", "1e-4"},
+                                                                                   {"--lr", "0.01"},
+                                                                                   {"--head-lr", "0.1"},
+                                                                                   {"--layer-decay", "0.75"},
+                                                                                   {"--schedule", "linear"},
+                                                                                   {"--warmup", "12"},
+                                                                                   {"--clip", "0"},
+                                                                                   {"--batchnorm", "frozen"},
+                                                                                   {"--label-smoothing", "0.1"},
+                                                                                   {"--augment", "none"},
+                                                                                   {"--early-stop", "5"},
+                                                                                   {"--shuffle", "off"},
+                                                                                   {"--seed", "42"},
+                                                                                   {"--val-split", "10%"},
+                                                                                   {"--max-bad", "2"},
+                                                                                   {"--precision", "fp32"},
+                                                                                   {"--threads", "2"},
+                                                                                   {"--input-size", "192"},
+                                                                                   {"--crop-pct", "0.9"},
+                                                                                   {"--workers", "1"},
+                                                                                   {"--head", "new"},
+                                                                                   {"--dry-run", "on"},
+                                                                                   {"--loss", "ce"},
+                                                                                   {"--mixup", "0"},
+                                                                                   {"--sampler", "shuffle"}})
     set_flag(o, flag, text);
   validate(o);
   CHECK(o.strategy == Strategy::lora);
@@ -97,15 +124,20 @@ TEST_CASE("every flag sets its field") {
 
 TEST_CASE("what is out of range is refused under the name of its flag") {
   for (const auto& [flag, text] : std::vector<std::pair<const char*, const char*>>{
-           {"--lr", "-0.1"}, {"--lr", "nan"}, {"--lr", "inf"}, {"--head-lr", "-1"}, {"--backbone-lr", "nan"}, {"--rank", "0"},
-           {"--batch-size", "0"}, {"--batch-size", "-3"}, {"--batch-size", "100000000000000000000"}, {"--batch-size", "3.5"},
-           {"--epochs", "0"}, {"--epochs", "99999999999999999999"}, {"--max-steps", "0"}, {"--accumulate", "0"},
-           {"--momentum", "1"}, {"--weight-decay", "-1"}, {"--weight-decay", "nan"}, {"--layer-decay", "0"}, {"--layer-decay", "1.5"},
-           {"--warmup", "-1"}, {"--warmup", "101%"}, {"--warmup", "nan%"}, {"--clip", "-1"}, {"--clip", "nan"},
-           {"--label-smoothing", "1"}, {"--dropout", "1"}, {"--drop-path", "-0.1"}, {"--val-split", "0"}, {"--val-split", "95"},
-           {"--max-bad", "101"}, {"--max-bad", "nan"}, {"--threads", "0"}, {"--input-size", "0"}, {"--crop-pct", "0"},
-           {"--crop-pct", "nan"}, {"--seed", "-1"}, {"--alpha", "0"}, {"--unfreeze", "-1"}, {"--lr", ""}, {"--lr", "fast"},
-           {"--lr", "1e-3x"}, {"--early-stop", "-1"}}) {
+           {"--lr", "-0.1"},           {"--lr", "nan"},           {"--lr", "inf"},
+           {"--head-lr", "-1"},        {"--backbone-lr", "nan"},  {"--rank", "0"},
+           {"--batch-size", "0"},      {"--batch-size", "-3"},    {"--batch-size", "100000000000000000000"},
+           {"--batch-size", "3.5"},    {"--epochs", "0"},         {"--epochs", "99999999999999999999"},
+           {"--max-steps", "0"},       {"--accumulate", "0"},     {"--momentum", "1"},
+           {"--weight-decay", "-1"},   {"--weight-decay", "nan"}, {"--layer-decay", "0"},
+           {"--layer-decay", "1.5"},   {"--warmup", "-1"},        {"--warmup", "101%"},
+           {"--warmup", "nan%"},       {"--clip", "-1"},          {"--clip", "nan"},
+           {"--label-smoothing", "1"}, {"--dropout", "1"},        {"--drop-path", "-0.1"},
+           {"--val-split", "0"},       {"--val-split", "95"},     {"--max-bad", "101"},
+           {"--max-bad", "nan"},       {"--threads", "0"},        {"--input-size", "0"},
+           {"--crop-pct", "0"},        {"--crop-pct", "nan"},     {"--seed", "-1"},
+           {"--alpha", "0"},           {"--unfreeze", "-1"},      {"--lr", ""},
+           {"--lr", "fast"},           {"--lr", "1e-3x"},         {"--early-stop", "-1"}}) {
     CAPTURE(flag);
     CAPTURE(text);
     CHECK(complaint(flag, text).starts_with(std::string(flag) + ": "));
@@ -119,9 +151,16 @@ TEST_CASE("what is out of range is refused under the name of its flag") {
 }
 
 TEST_CASE("what comes in a later version is refused by name") {
-  for (const auto& [flag, text] : std::vector<std::pair<const char*, const char*>>{
-           {"--strategy", "adapter"}, {"--strategy", "progressive"}, {"--schedule", "onecycle"}, {"--loss", "focal"}, {"--loss", "bce"},
-           {"--class-weights", "balanced"}, {"--sampler", "balanced"}, {"--mixup", "0.2"}, {"--cutmix", "1"}, {"--ema", "0.999"}}) {
+  for (const auto& [flag, text] : std::vector<std::pair<const char*, const char*>>{{"--strategy", "adapter"},
+                                                                                   {"--strategy", "progressive"},
+                                                                                   {"--schedule", "onecycle"},
+                                                                                   {"--loss", "focal"},
+                                                                                   {"--loss", "bce"},
+                                                                                   {"--class-weights", "balanced"},
+                                                                                   {"--sampler", "balanced"},
+                                                                                   {"--mixup", "0.2"},
+                                                                                   {"--cutmix", "1"},
+                                                                                   {"--ema", "0.999"}}) {
     CAPTURE(flag);
     const std::string message = complaint(flag, text);
     CHECK(contains(message, flag));
@@ -163,8 +202,8 @@ TEST_CASE("--lr sets every group that its own flag does not set") {
 }
 
 TEST_CASE("every strategy has epochs and rates of its own for both optimizers") {
-  for (const Strategy strategy : {Strategy::two_stage, Strategy::head, Strategy::partial, Strategy::full, Strategy::scratch,
-                                  Strategy::lora, Strategy::bitfit})
+  for (const Strategy strategy : {Strategy::two_stage, Strategy::head, Strategy::partial, Strategy::full,
+                                  Strategy::scratch, Strategy::lora, Strategy::bitfit})
     for (const optim::OptimizerKind optimizer : {optim::OptimizerKind::adamw, optim::OptimizerKind::sgd}) {
       TrainOptions o;
       o.strategy = strategy;

@@ -14,7 +14,8 @@ TEST_CASE("cosine falls from the peak along half a cosine") {
   CHECK(rate_factor(schedule, 0) == 1.0);
   CHECK(rate_factor(schedule, 5) == doctest::Approx(0.5));
   for (int64_t step = 0; step < 10; ++step)
-    CHECK(rate_factor(schedule, step) == doctest::Approx(0.5 + 0.5 * std::cos(3.14159265358979 * static_cast<double>(step) / 10)));
+    CHECK(rate_factor(schedule, step) ==
+          doctest::Approx(0.5 + 0.5 * std::cos(3.14159265358979 * static_cast<double>(step) / 10)));
 }
 
 TEST_CASE("linear falls evenly and never reaches zero within the run") {
@@ -33,7 +34,8 @@ TEST_CASE("step takes a tenth after each third") {
 }
 
 TEST_CASE("warmup rises to the peak and the rest of the schedule begins there") {
-  for (const ScheduleKind kind : {ScheduleKind::cosine, ScheduleKind::linear, ScheduleKind::step, ScheduleKind::constant}) {
+  for (const ScheduleKind kind :
+       {ScheduleKind::cosine, ScheduleKind::linear, ScheduleKind::step, ScheduleKind::constant}) {
     const Schedule schedule{kind, 13, 3};
     CHECK(rate_factor(schedule, 0) == doctest::Approx(0.25));
     CHECK(rate_factor(schedule, 1) == doctest::Approx(0.5));

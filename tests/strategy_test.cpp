@@ -105,7 +105,8 @@ TEST_CASE("partial trains the last blocks, the final norm and the head") {
   TrainOptions options = with(Strategy::partial);
   options.unfreeze = 1;
   const Phase phase = phases(options, loaded.model).at(0);
-  for (const std::string& name : learning_names(phase)) CHECK((name.starts_with("layer4.1.") || name.starts_with("fc.")));
+  for (const std::string& name : learning_names(phase))
+    CHECK((name.starts_with("layer4.1.") || name.starts_with("fc.")));
   CHECK(phase.learns("layer4.1.conv2.weight"));
   CHECK_FALSE(phase.learns("layer4.0.conv1.weight"));
   apply(phase, loaded);
@@ -185,6 +186,7 @@ TEST_CASE("layer decay counts blocks from the head, the stem last") {
       if (member.name.starts_with("head") || member.name.starts_with("norm.")) CHECK(member.distance == 0);
       if (member.name.starts_with("blocks.11.")) CHECK(member.distance == 1);
       if (member.name.starts_with("blocks.0.")) CHECK(member.distance == 12);
-      if (member.name == "pos_embed" || member.name == "cls_token" || member.name.starts_with("patch_embed")) CHECK(member.distance == 13);
+      if (member.name == "pos_embed" || member.name == "cls_token" || member.name.starts_with("patch_embed"))
+        CHECK(member.distance == 13);
     }
 }

@@ -61,7 +61,9 @@ models::LoadedModel make_model(const char* name = "resnet18", Precision precisio
 }
 
 // A third of the parameters, where much is written.
-models::LoadedModel small_model(Precision precision = Precision::fp32) { return make_model("tf_efficientnet_lite0", precision); }
+models::LoadedModel small_model(Precision precision = Precision::fp32) {
+  return make_model("tf_efficientnet_lite0", precision);
+}
 
 TrainOptions quick(Strategy strategy, int64_t epochs) {
   TrainOptions options;
@@ -156,7 +158,8 @@ TEST_CASE("what is frozen keeps its bits") {
   };
   const std::vector<Case> cases = {
       {Strategy::head, [](const std::string& name) { return name.starts_with("fc."); }},
-      {Strategy::partial, [](const std::string& name) { return name.starts_with("layer4.1.") || name.starts_with("fc."); }},
+      {Strategy::partial,
+       [](const std::string& name) { return name.starts_with("layer4.1.") || name.starts_with("fc."); }},
       {Strategy::bitfit, [](const std::string& name) { return name.ends_with(".bias") || name.starts_with("fc."); }}};
   for (const Case& c : cases) {
     CAPTURE(name(c.strategy));
@@ -317,7 +320,8 @@ TEST_CASE("three steps in a row that are not finite end the run") {
   callbacks.on_event = [&](const Event& event) {
     if (const auto* step = std::get_if<StepEvent>(&event)) skipped += step->skipped;
   };
-  CHECK(kind_of_failure([&] { train(quick(Strategy::full, 2), std::move(loaded), pictures(), callbacks); }) == ErrorKind::diverged);
+  CHECK(kind_of_failure([&] { train(quick(Strategy::full, 2), std::move(loaded), pictures(), callbacks); }) ==
+        ErrorKind::diverged);
   CHECK(skipped == 2);
 }
 
@@ -348,11 +352,13 @@ TEST_CASE("a run folder holds the configuration, the events, the summary and bot
     const auto event = nlohmann::json::parse(line);
     ++events[event["event"]];
     if (event["event"] == "step") {
-      for (const char* key : {"epoch", "step", "loss", "lr", "grad_norm", "images_per_second"}) CHECK(event.contains(key));
+      for (const char* key : {"epoch", "step", "loss", "lr", "grad_norm", "images_per_second"})
+        CHECK(event.contains(key));
       CHECK(event["lr"].contains("head"));
     }
     if (event["event"] == "epoch")
-      for (const char* key : {"epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "macro_f1", "seconds"})
+      for (const char* key :
+           {"epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "macro_f1", "seconds"})
         CHECK(event.contains(key));
   }
   CHECK(events["plan"] == 1);
@@ -399,8 +405,9 @@ TEST_CASE("lora leaves the merged model in best and the same epoch in adapter") 
 
 TEST_CASE("a run that was stopped and resumed ends with the bits of one that was not") {
   const test::TempDir folder;
-  const std::pair<Strategy, Precision> cases[] = {
-      {Strategy::two_stage, Precision::fp32}, {Strategy::two_stage, Precision::bf16}, {Strategy::lora, Precision::fp32}};
+  const std::pair<Strategy, Precision> cases[] = {{Strategy::two_stage, Precision::fp32},
+                                                  {Strategy::two_stage, Precision::bf16},
+                                                  {Strategy::lora, Precision::fp32}};
   for (const auto& [strategy, precision] : cases) {
     const std::string run = std::string(name(strategy)) + "-" + name(precision);
     CAPTURE(run);
@@ -414,7 +421,8 @@ TEST_CASE("a run that was stopped and resumed ends with the bits of one that was
     options.out = folder / run;
     TrainResult parts = whole;
     // In the middle of an epoch, at the end of one, in the other phase.
-    const std::vector<int64_t> stops = strategy == Strategy::lora ? std::vector<int64_t>{2, 100} : std::vector<int64_t>{2, 3, 5, 100};
+    const std::vector<int64_t> stops =
+        strategy == Strategy::lora ? std::vector<int64_t>{2, 100} : std::vector<int64_t>{2, 3, 5, 100};
     for (const int64_t stop_at : stops) {
       Callbacks callbacks;
       int64_t last = 0;

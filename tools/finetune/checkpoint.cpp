@@ -18,16 +18,11 @@ constexpr const char* kStateKey = "vtl.run_state";
 // ---- counters ------------------------------------------------------------------------------------------------------
 
 Json json_of(const RunPosition& p) {
-  return {{"phase", p.phase},
-          {"epoch", p.epoch},
-          {"phase_step", p.phase_step},
-          {"batch", p.batch},
-          {"loss_sum", p.loss_sum},
-          {"images", p.images},
-          {"right", p.right},
-          {"without_improvement", p.without_improvement},
-          {"steps", p.steps},
-          {"bad_steps", p.bad_steps}};
+  return {{"phase", p.phase},           {"epoch", p.epoch},
+          {"phase_step", p.phase_step}, {"batch", p.batch},
+          {"loss_sum", p.loss_sum},     {"images", p.images},
+          {"right", p.right},           {"without_improvement", p.without_improvement},
+          {"steps", p.steps},           {"bad_steps", p.bad_steps}};
 }
 
 RunPosition position_of(const Json& json) {
@@ -42,7 +37,8 @@ RunPosition position_of(const Json& json) {
   json.at("without_improvement").get_to(p.without_improvement);
   json.at("steps").get_to(p.steps);
   json.at("bad_steps").get_to(p.bad_steps);
-  for (const int64_t count : {p.phase, p.epoch, p.phase_step, p.batch, p.images, p.right, p.without_improvement, p.steps, p.bad_steps})
+  for (const int64_t count :
+       {p.phase, p.epoch, p.phase_step, p.batch, p.images, p.right, p.without_improvement, p.steps, p.bad_steps})
     if (count < 0) fail(ErrorKind::bad_model, "checkpoint: a counter is ", count);
   return p;
 }
@@ -99,25 +95,29 @@ void read_state(const std::string& text, Checkpoint& c) {
 
 struct Part {
   const char* prefix;
-  NamedTensors Checkpoint::* tensors;
+  NamedTensors Checkpoint::*tensors;
 };
-constexpr Part kParts[] = {{"model/", &Checkpoint::model}, {"best/", &Checkpoint::best_model}, {"optimizer/", &Checkpoint::optimizer}};
+constexpr Part kParts[] = {
+    {"model/", &Checkpoint::model}, {"best/", &Checkpoint::best_model}, {"optimizer/", &Checkpoint::optimizer}};
 
 std::vector<uint64_t> file_shape(const Shape& shape) { return {shape.dims().begin(), shape.dims().end()}; }
 
 io::TensorToWrite to_write(const std::string& name, const Tensor& tensor) {
-  VTL_CHECK(tensor.dtype() == DType::f32 || tensor.dtype() == DType::i64, "checkpoint: ", name, " holds ", vtl::name(tensor.dtype()));
+  VTL_CHECK(tensor.dtype() == DType::f32 || tensor.dtype() == DType::i64, "checkpoint: ", name, " holds ",
+            vtl::name(tensor.dtype()));
   const Tensor host = tensor.to(Device::cpu());
   const auto dtype = tensor.dtype() == DType::f32 ? io::FileDType::f32 : io::FileDType::i64;
-  return {name, dtype, file_shape(tensor.shape()),
-          [host](const io::ByteSink& sink) { sink({static_cast<const std::byte*>(host.data()), host.bytes()}); }};
+  return {name, dtype, file_shape(tensor.shape()), [host](const io::ByteSink& sink) {
+            sink({static_cast<const std::byte*>(host.data()), host.bytes()});
+          }};
 }
 
 Tensor read_tensor(const io::SafetensorsFile& file, const io::TensorInfo& info) {
   if (info.dtype != io::FileDType::f32 && info.dtype != io::FileDType::i64)
     fail(ErrorKind::bad_model, file.path().string(), ": ", info.name, " is neither F32 nor I64");
   const std::vector<int64_t> dims(info.shape.begin(), info.shape.end());
-  const Tensor tensor = Tensor::empty(Shape(std::span(dims)), info.dtype == io::FileDType::f32 ? DType::f32 : DType::i64, Device::cpu());
+  const Tensor tensor =
+      Tensor::empty(Shape(std::span(dims)), info.dtype == io::FileDType::f32 ? DType::f32 : DType::i64, Device::cpu());
   file.read_raw(info, {static_cast<std::byte*>(tensor.data()), tensor.bytes()});
   return tensor;
 }

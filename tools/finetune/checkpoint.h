@@ -31,7 +31,7 @@ struct Checkpoint {
   RunPosition position;
   int64_t best_epoch = 0;
   Metrics best;
-  std::vector<EpochEvent> history;          // of a validation without its classes and confusion
+  std::vector<EpochEvent> history;             // of a validation without its classes and confusion
   uint64_t events_bytes = 0, table_bytes = 0;  // of metrics.jsonl and metrics.csv when it was written
   NamedTensors model, best_model, optimizer;
 };

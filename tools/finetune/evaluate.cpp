@@ -9,8 +9,8 @@
 #include "vtl/tools/finetune/inputs.h"
 #include "vtl/tools/finetune/run_folder.h"
 #include "vtl/tools/finetune/scopes.h"
-#include "vtl/tools/finetune/tensor_values.h"
 #include "vtl/tools/finetune/task.h"
+#include "vtl/tools/finetune/tensor_values.h"
 
 namespace vtl::finetune {
 namespace {
@@ -33,8 +33,8 @@ models::LoadedModel with_crop(models::LoadedModel loaded, const RunOptions& opti
 
 // Hands every batch in order to `consume(batch, normalised images)`.
 template <class Consume>
-std::vector<BadFile> for_each_batch(const models::Model& model, const std::vector<io::Sample>& images, const RunOptions& options,
-                                    const Progress& progress, Consume&& consume) {
+std::vector<BadFile> for_each_batch(const models::Model& model, const std::vector<io::Sample>& images,
+                                    const RunOptions& options, const Progress& progress, Consume&& consume) {
   NoTapeScope no_tape;
   TrainingScope evaluating(false);
   std::vector<BadFile> bad;
@@ -68,8 +68,8 @@ std::vector<std::string> classes_for(const models::ModelFacts& facts, const fs::
   if (!facts.class_names.empty()) return facts.class_names;
   std::vector<std::string> classes = io::open_dataset(data.string()).classes;
   if (static_cast<int64_t>(classes.size()) > facts.classes)
-    fail(ErrorKind::bad_data, data.string(), ": has ", classes.size(), " classes, the model ", facts.name, " knows ", facts.classes,
-         " and does not say which");
+    fail(ErrorKind::bad_data, data.string(), ": has ", classes.size(), " classes, the model ", facts.name, " knows ",
+         facts.classes, " and does not say which");
   return classes;
 }
 
@@ -81,8 +81,9 @@ Prediction rank(const models::ModelFacts& facts, const std::string& path, std::v
   std::iota(order.begin(), order.end(), int64_t{0});
   const int64_t kept = std::min(std::max<int64_t>(top, 1), classes);
   std::partial_sort(order.begin(), order.begin() + kept, order.end(), [&](int64_t a, int64_t b) {
-    return logits[static_cast<size_t>(a)] != logits[static_cast<size_t>(b)] ? logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]
-                                                                            : a < b;
+    return logits[static_cast<size_t>(a)] != logits[static_cast<size_t>(b)]
+               ? logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]
+               : a < b;
   });
   Prediction prediction{path, {}, {}, {}};
   for (int64_t i = 0; i < kept; ++i) {
@@ -105,7 +106,8 @@ std::vector<fs::path> expand(const std::vector<fs::path>& paths) {
     std::vector<fs::path> inside;
     std::error_code unreadable;
     for (fs::directory_iterator entry(path, unreadable), end; !unreadable && entry != end; entry.increment(unreadable))
-      if (entry->is_regular_file(ignored) && entry->path().filename().string().front() != '.') inside.push_back(entry->path());
+      if (entry->is_regular_file(ignored) && entry->path().filename().string().front() != '.')
+        inside.push_back(entry->path());
     if (unreadable) fail(ErrorKind::bad_data, path.string(), ": the folder cannot be read: ", unreadable.message());
     std::sort(inside.begin(), inside.end());
     files.insert(files.end(), inside.begin(), inside.end());
@@ -148,43 +150,47 @@ Evaluation evaluate(const models::LoadedModel& loaded, const std::vector<io::Sam
   return evaluation;
 }
 
-Evaluation evaluate(const models::LoadedModel& model, const fs::path& data, const RunOptions& options, const Progress& progress) {
+Evaluation evaluate(const models::LoadedModel& model, const fs::path& data, const RunOptions& options,
+                    const Progress& progress) {
   const std::vector<std::string> classes = classes_for(model.model.facts, data);
   return evaluate(model, io::open_evaluation_set(data.string(), classes), options, progress);
 }
 
-std::vector<Prediction> predict(const models::LoadedModel& model, const std::vector<fs::path>& paths, const RunOptions& options,
-                                int64_t top, const Progress& progress) {
+std::vector<Prediction> predict(const models::LoadedModel& model, const std::vector<fs::path>& paths,
+                                const RunOptions& options, int64_t top, const Progress& progress) {
   std::vector<io::Sample> samples;
   for (const fs::path& path : expand(paths)) samples.push_back({path.string(), nullptr, io::ClassIndex{0}});
   return predict(model, samples, options, top, progress);
 }
 
-std::vector<Prediction> predict(const models::LoadedModel& loaded, const std::vector<io::Sample>& images, const RunOptions& options,
-                                int64_t top, const Progress& progress) {
+std::vector<Prediction> predict(const models::LoadedModel& loaded, const std::vector<io::Sample>& images,
+                                const RunOptions& options, int64_t top, const Progress& progress) {
   if (images.empty()) fail(ErrorKind::bad_data, "predict: no pictures were given");
   validate(options);
   const RunScopes scopes(options);
   const models::Model& model = loaded.model;
   std::vector<Prediction> predictions(images.size());
-  const std::vector<BadFile> bad = for_each_batch(model, images, options, progress, [&](const io::Batch& batch, const Tensor& x) {
-    const Tensor output = model.forward(x);
-    const std::vector<float> logits = host_values(output);
-    const int64_t classes = output.dim(-1);
-    for (int64_t i = 0; i < batch.count(); ++i) {
-      const auto row = logits.begin() + i * classes;
-      const auto sample = static_cast<size_t>(batch.samples[static_cast<size_t>(i)]);
-      predictions[sample] = rank(model.facts, images[sample].path, {row, row + classes}, top);
-    }
-  });
+  const std::vector<BadFile> bad =
+      for_each_batch(model, images, options, progress, [&](const io::Batch& batch, const Tensor& x) {
+        const Tensor output = model.forward(x);
+        const std::vector<float> logits = host_values(output);
+        const int64_t classes = output.dim(-1);
+        for (int64_t i = 0; i < batch.count(); ++i) {
+          const auto row = logits.begin() + i * classes;
+          const auto sample = static_cast<size_t>(batch.samples[static_cast<size_t>(i)]);
+          predictions[sample] = rank(model.facts, images[sample].path, {row, row + classes}, top);
+        }
+      });
   // What was not filled in could not be read; the loader names such files in order.
   size_t next_bad = 0;
   for (size_t i = 0; i < predictions.size(); ++i)
-    if (predictions[i].top.empty()) predictions[i] = {images[i].path, next_bad < bad.size() ? bad[next_bad++].reason : "cannot be read", {}, {}};
+    if (predictions[i].top.empty())
+      predictions[i] = {images[i].path, next_bad < bad.size() ? bad[next_bad++].reason : "cannot be read", {}, {}};
   return predictions;
 }
 
-Features features(const models::LoadedModel& loaded, const fs::path& data, const RunOptions& options, const Progress& progress) {
+Features features(const models::LoadedModel& loaded, const fs::path& data, const RunOptions& options,
+                  const Progress& progress) {
   validate(options);
   const RunScopes scopes(options);
   const models::Model& model = loaded.model;
@@ -195,7 +201,8 @@ Features features(const models::LoadedModel& loaded, const fs::path& data, const
   std::vector<io::Sample> samples = dataset.train;
   samples.insert(samples.end(), dataset.val.begin(), dataset.val.end());
   samples.insert(samples.end(), dataset.test.begin(), dataset.test.end());
-  std::stable_sort(samples.begin(), samples.end(), [](const io::Sample& a, const io::Sample& b) { return a.path < b.path; });
+  std::stable_sort(samples.begin(), samples.end(),
+                   [](const io::Sample& a, const io::Sample& b) { return a.path < b.path; });
   features.bad_files = for_each_batch(model, samples, options, progress, [&](const io::Batch& batch, const Tensor& x) {
     const Tensor output = model.features(x);
     features.width = output.dim(-1);

@@ -28,9 +28,10 @@ struct Evaluation {
   double seconds = 0;
 };
 // Targets are indices of the model's classes.
-Evaluation evaluate(const models::LoadedModel& model, const std::vector<io::Sample>& images, const RunOptions& options = {},
-                    const Progress& progress = {});
-// `data` as io::open_evaluation_set takes it; classes are matched by name where the model has names, else by their order.
+Evaluation evaluate(const models::LoadedModel& model, const std::vector<io::Sample>& images,
+                    const RunOptions& options = {}, const Progress& progress = {});
+// `data` as io::open_evaluation_set takes it; classes are matched by name where the model has names, else by their
+// order.
 Evaluation evaluate(const models::LoadedModel& model, const std::filesystem::path& data, const RunOptions& options = {},
                     const Progress& progress = {});
 
@@ -49,15 +50,15 @@ struct Prediction {
 std::vector<Prediction> predict(const models::LoadedModel& model, const std::vector<std::filesystem::path>& paths,
                                 const RunOptions& options = {}, int64_t top = 5, const Progress& progress = {});
 // The same for images in memory.
-std::vector<Prediction> predict(const models::LoadedModel& model, const std::vector<io::Sample>& images, const RunOptions& options = {},
-                                int64_t top = 5, const Progress& progress = {});
+std::vector<Prediction> predict(const models::LoadedModel& model, const std::vector<io::Sample>& images,
+                                const RunOptions& options = {}, int64_t top = 5, const Progress& progress = {});
 
 // What the head sees of every image.
 struct Features {
   int64_t width = 0;
-  std::vector<float> values;        // [images, width]
-  std::vector<std::string> paths;   // [images]
-  std::vector<int64_t> labels;      // [images]
+  std::vector<float> values;       // [images, width]
+  std::vector<std::string> paths;  // [images]
+  std::vector<int64_t> labels;     // [images]
   std::vector<std::string> classes;
   std::vector<BadFile> bad_files;
 };

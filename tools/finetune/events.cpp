@@ -4,10 +4,14 @@ namespace vtl::finetune {
 
 const char* name(StopReason reason) {
   switch (reason) {
-    case StopReason::finished: return "finished";
-    case StopReason::max_steps: return "max_steps";
-    case StopReason::early_stop: return "early_stop";
-    case StopReason::requested: return "requested";
+    case StopReason::finished:
+      return "finished";
+    case StopReason::max_steps:
+      return "max_steps";
+    case StopReason::early_stop:
+      return "early_stop";
+    case StopReason::requested:
+      return "requested";
   }
   return "finished";
 }

@@ -15,16 +15,16 @@
 namespace vtl::finetune {
 
 struct PlanGroup {
-  std::string name;           // "head", "backbone", "adapter"
-  double learning_rate = 0;   // peak
-  double lowest_rate = 0;     // of the member furthest from the head, with layer decay
+  std::string name;          // "head", "backbone", "adapter"
+  double learning_rate = 0;  // peak
+  double lowest_rate = 0;    // of the member furthest from the head, with layer decay
   double weight_decay = 0;
   int64_t tensors = 0, parameters = 0;
 };
 
 // A part of the run with its own choice of what learns.
 struct PlanPhase {
-  std::string name;       // "head", "all"
+  std::string name;  // "head", "all"
   int64_t epochs = 0, steps = 0;
   std::string batchnorm;  // "train", "frozen", "train in 2 of 16 blocks", "none" (the model has no BatchNorm)
   bool cached = false;    // what is frozen runs once, not every epoch

@@ -70,7 +70,11 @@ Rows compute_rows(io::Loader& loader, const Normalizer& normalizer, const models
 class CachedInputs : public Inputs {
  public:
   CachedInputs(Rows rows, size_t boundary, const io::LoaderOptions& options)
-      : rows_(std::move(rows)), boundary_(boundary), batch_size_(options.batch_size), order_kind_(options.order), seed_(options.seed) {}
+      : rows_(std::move(rows)),
+        boundary_(boundary),
+        batch_size_(options.batch_size),
+        order_kind_(options.order),
+        seed_(options.seed) {}
 
   size_t stage() const override { return boundary_; }
   int64_t batches() const override { return (count() + batch_size_ - 1) / batch_size_; }
@@ -116,7 +120,8 @@ Normalizer::Normalizer(const models::Model& model) : dtype_(compute_dtype(model.
 Tensor Normalizer::operator()(const Tensor& images) const {
   const Tensor here = images.to(device_);
   Tensor x = Tensor::empty(here.shape(), dtype_, device_);
-  kernels::image_normalize(stream(), dtype_, here.data_as<uint8_t>(), x.data(), mean_.f32(), std_.f32(), {here.numel() / 3, 3});
+  kernels::image_normalize(stream(), dtype_, here.data_as<uint8_t>(), x.data(), mean_.f32(), std_.f32(),
+                           {here.numel() / 3, 3});
   return x;
 }
 
@@ -124,8 +129,8 @@ std::unique_ptr<Inputs> picture_inputs(io::Loader& loader, const Normalizer& nor
   return std::make_unique<PictureInputs>(loader, normalizer);
 }
 
-std::unique_ptr<Inputs> cached_inputs(io::Loader& loader, const Normalizer& normalizer, const models::Model& model, size_t boundary,
-                                      const io::LoaderOptions& options) {
+std::unique_ptr<Inputs> cached_inputs(io::Loader& loader, const Normalizer& normalizer, const models::Model& model,
+                                      size_t boundary, const io::LoaderOptions& options) {
   return std::make_unique<CachedInputs>(compute_rows(loader, normalizer, model, boundary), boundary, options);
 }
 

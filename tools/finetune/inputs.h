@@ -43,10 +43,11 @@ class Normalizer {
 // Pictures of the loader, for stage 0. Both arguments must outlive the result.
 std::unique_ptr<Inputs> picture_inputs(io::Loader& loader, const Normalizer& normalizer);
 
-// Runs the stages [0, boundary) over all pictures of one epoch of the loader, once, and keeps what comes out in memory, on the
-// device; the order of later epochs is the loader's for these options. Pictures that cannot be read are left out.
-std::unique_ptr<Inputs> cached_inputs(io::Loader& loader, const Normalizer& normalizer, const models::Model& model, size_t boundary,
-                                      const io::LoaderOptions& options);
+// Runs the stages [0, boundary) over all pictures of one epoch of the loader, once, and keeps what comes out in memory,
+// on the device; the order of later epochs is the loader's for these options. Pictures that cannot be read are left
+// out.
+std::unique_ptr<Inputs> cached_inputs(io::Loader& loader, const Normalizer& normalizer, const models::Model& model,
+                                      size_t boundary, const io::LoaderOptions& options);
 
 // Bytes that one picture takes at the entrance of stage `boundary`.
 int64_t boundary_bytes(const models::Model& model, size_t boundary);

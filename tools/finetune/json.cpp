@@ -27,7 +27,12 @@ Json nine_digits(double value) {
 Json metrics(const Metrics& m) {
   Json per_class = Json::array();
   for (const ClassMetrics& c : m.per_class)
-    per_class.push_back({{"class", c.name}, {"precision", c.precision}, {"recall", c.recall}, {"f1", c.f1}, {"support", c.support}, {"auc", c.auc ? Json(*c.auc) : Json(nullptr)}});
+    per_class.push_back({{"class", c.name},
+                         {"precision", c.precision},
+                         {"recall", c.recall},
+                         {"f1", c.f1},
+                         {"support", c.support},
+                         {"auc", c.auc ? Json(*c.auc) : Json(nullptr)}});
   return {{"images", m.images},
           {"loss", finite(m.loss)},
           {"accuracy", m.accuracy},
@@ -99,7 +104,8 @@ struct EventJson {
   Json operator()(const BadFile& b) const { return {{"event", "bad_file"}, {"path", b.path}, {"reason", b.reason}}; }
   Json operator()(const Note& n) const { return {{"event", "note"}, {"text", n.text}}; }
   Json operator()(const PhaseEvent& p) const {
-    return {{"event", "unfreeze"}, {"phase", p.name}, {"epoch", p.epoch}, {"trainable_parameters", p.trainable_parameters}};
+    return {
+        {"event", "unfreeze"}, {"phase", p.name}, {"epoch", p.epoch}, {"trainable_parameters", p.trainable_parameters}};
   }
   Json operator()(const StepEvent& s) const {
     Json rates = Json::object();
@@ -131,9 +137,12 @@ struct EventJson {
 
 const char* text(models::HeadPolicy policy) {
   switch (policy) {
-    case models::HeadPolicy::automatic: return "auto";
-    case models::HeadPolicy::keep: return "keep";
-    case models::HeadPolicy::fresh: return "new";
+    case models::HeadPolicy::automatic:
+      return "auto";
+    case models::HeadPolicy::keep:
+      return "keep";
+    case models::HeadPolicy::fresh:
+      return "new";
   }
   return "auto";
 }
@@ -143,12 +152,9 @@ const char* text(models::HeadPolicy policy) {
 std::string to_json(const Event& event) { return dump(std::visit(EventJson(), event)); }
 
 std::string to_json(const TrainResult& result) {
-  Json json = {{"model", result.plan.model},
-               {"strategy", result.plan.strategy},
-               {"best_epoch", result.best_epoch},
-               {"stop", name(result.stop)},
-               {"steps", result.steps},
-               {"metrics", metrics(result.best)}};
+  Json json = {{"model", result.plan.model},      {"strategy", result.plan.strategy},
+               {"best_epoch", result.best_epoch}, {"stop", name(result.stop)},
+               {"steps", result.steps},           {"metrics", metrics(result.best)}};
   if (result.test) json["test"] = metrics(*result.test);
   json["trainable_parameters"] = result.plan.trainable_parameters;
   json["total_parameters"] = result.plan.total_parameters;
@@ -171,7 +177,9 @@ std::string to_json(const Metrics& m) { return dump(metrics(m)); }
 Metrics metrics_from_json(const std::string& text) {
   const Json json = Json::parse(text);
   const auto number = [](const Json& value) { return value.is_null() ? std::nan("") : value.get<double>(); };
-  const auto optional = [](const Json& value) { return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>()); };
+  const auto optional = [](const Json& value) {
+    return value.is_null() ? std::nullopt : std::optional<double>(value.get<double>());
+  };
   Metrics m;
   json.at("images").get_to(m.images);
   m.loss = number(json.at("loss"));
@@ -180,13 +188,15 @@ Metrics metrics_from_json(const std::string& text) {
   json.at("macro_f1").get_to(m.macro_f1);
   m.auc = optional(json.at("auc"));
   for (const Json& c : json.at("per_class"))
-    m.per_class.push_back({c.at("class").get<std::string>(), c.at("precision").get<double>(), c.at("recall").get<double>(),
-                           c.at("f1").get<double>(), c.at("support").get<int64_t>(), optional(c.at("auc"))});
+    m.per_class.push_back({c.at("class").get<std::string>(), c.at("precision").get<double>(),
+                           c.at("recall").get<double>(), c.at("f1").get<double>(), c.at("support").get<int64_t>(),
+                           optional(c.at("auc"))});
   json.at("confusion").get_to(m.confusion);
   return m;
 }
 
-std::string to_json(const models::ModelFacts& model, const std::vector<Prediction>& predictions, PredictionJson options) {
+std::string to_json(const models::ModelFacts& model, const std::vector<Prediction>& predictions,
+                    PredictionJson options) {
   Json list = Json::array();
   for (const Prediction& p : predictions) {
     if (!p.error.empty()) {
@@ -242,7 +252,8 @@ std::string options_json(const TrainOptions& o) {
                {"backbone_lr", rates.backbone},
                {"layer_decay", o.layer_decay},
                {"schedule", name(o.schedule)},
-               {"warmup", o.warmup.unit == optim::Warmup::Unit::percent ? concat(o.warmup.amount, "%") : concat(o.warmup.amount)},
+               {"warmup",
+                o.warmup.unit == optim::Warmup::Unit::percent ? concat(o.warmup.amount, "%") : concat(o.warmup.amount)},
                {"clip", o.clip},
                {"batchnorm", name(o.batchnorm)},
                {"label_smoothing", o.label_smoothing},

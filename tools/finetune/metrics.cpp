@@ -29,14 +29,16 @@ bool in_top(std::span<const double> row, int64_t label) {
 void check(const Scores& scores, const std::vector<std::string>& class_names) {
   VTL_CHECK(scores.classes >= 1 && scores.images() >= 1, "metrics: ", scores.images(), " images and ", scores.classes,
             " classes, expected at least one of each");
-  VTL_CHECK(static_cast<int64_t>(scores.values.size()) == scores.images() * scores.classes, "metrics: ", scores.values.size(),
-            " scores for ", scores.images(), " images of ", scores.classes, " classes");
-  VTL_CHECK(class_names.empty() || static_cast<int64_t>(class_names.size()) == scores.classes, "metrics: ", class_names.size(),
-            " class names for ", scores.classes, " classes");
+  VTL_CHECK(static_cast<int64_t>(scores.values.size()) == scores.images() * scores.classes,
+            "metrics: ", scores.values.size(), " scores for ", scores.images(), " images of ", scores.classes,
+            " classes");
+  VTL_CHECK(class_names.empty() || static_cast<int64_t>(class_names.size()) == scores.classes,
+            "metrics: ", class_names.size(), " class names for ", scores.classes, " classes");
   for (const int64_t label : scores.labels)
     VTL_CHECK(label >= 0 && label < scores.classes, "metrics: label ", label, ", expected 0 to ", scores.classes - 1);
   for (const double value : scores.values)
-    if (!std::isfinite(value)) fail(ErrorKind::diverged, "metrics: the model's output is not finite; train at a lower rate");
+    if (!std::isfinite(value))
+      fail(ErrorKind::diverged, "metrics: the model's output is not finite; train at a lower rate");
 }
 
 std::vector<ClassMetrics> per_class_metrics(const std::vector<std::vector<int64_t>>& confusion,
@@ -50,8 +52,12 @@ std::vector<ClassMetrics> per_class_metrics(const std::vector<std::vector<int64_
       predicted += confusion[k][c];
     }
     const int64_t right = confusion[c][c];
-    result[c] = {names.empty() ? std::to_string(c) : names[c], ratio(right, predicted), ratio(right, labelled),
-                 ratio(2 * right, predicted + labelled), labelled, {}};
+    result[c] = {names.empty() ? std::to_string(c) : names[c],
+                 ratio(right, predicted),
+                 ratio(right, labelled),
+                 ratio(2 * right, predicted + labelled),
+                 labelled,
+                 {}};
   }
   return result;
 }
@@ -146,7 +152,8 @@ std::optional<double> roc_auc(std::span<const double> scores, const std::vector<
   double rank_sum = 0;
   for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
     int64_t here = 0;
-    for (end = begin; end < order.size() && scores[order[end]] == scores[order[begin]]; ++end) here += positive[order[end]];
+    for (end = begin; end < order.size() && scores[order[end]] == scores[order[begin]]; ++end)
+      here += positive[order[end]];
     rank_sum += static_cast<double>(here) * 0.5 * static_cast<double>(begin + 1 + end);
   }
   return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives);

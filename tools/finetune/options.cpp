@@ -61,7 +61,9 @@ T choice(std::string_view flag, std::string_view text, const std::vector<std::pa
   refuse(flag, text, concat("one of ", list, near.empty() ? "" : "; did you mean " + near + "?"));
 }
 
-bool on_off(std::string_view flag, std::string_view text) { return choice<bool>(flag, text, {{"on", true}, {"off", false}}); }
+bool on_off(std::string_view flag, std::string_view text) {
+  return choice<bool>(flag, text, {{"on", true}, {"off", false}});
+}
 
 Device device(std::string_view flag, std::string_view text) {
   if (text == "auto" || text == "cpu") return Device::cpu();
@@ -83,7 +85,8 @@ std::vector<std::string> comma_list(std::string_view flag, std::string_view text
 }
 
 optim::Warmup warmup(std::string_view flag, std::string_view text) {
-  if (!text.ends_with('%')) return {static_cast<double>(whole_number(flag, text, 0, kMaxSteps)), optim::Warmup::Unit::steps};
+  if (!text.ends_with('%'))
+    return {static_cast<double>(whole_number(flag, text, 0, kMaxSteps)), optim::Warmup::Unit::steps};
   const double amount = percentage(flag, text);
   if (!(amount >= 0 && amount <= 100)) refuse(flag, text, "steps, or 0% to 100%");
   return {amount, optim::Warmup::Unit::percent};
@@ -91,7 +94,8 @@ optim::Warmup warmup(std::string_view flag, std::string_view text) {
 
 // A flag that this version has only in its neutral value.
 void only(std::string_view flag, std::string_view text, std::string_view neutral) {
-  if (text != neutral) fail(ErrorKind::bad_argument, flag, ": \"", text, "\" is not in this version, only ", neutral, " is");
+  if (text != neutral)
+    fail(ErrorKind::bad_argument, flag, ": \"", text, "\" is not in this version, only ", neutral, " is");
 }
 
 // ---- the tables ----------------------------------------------------------------------------------------------------
@@ -102,26 +106,31 @@ struct Entry {
   std::function<void(Options&, std::string_view flag, std::string_view text)> set;
 };
 
-#define VTL_SET(Options) [](Options& o, std::string_view flag, std::string_view text)
+using Text = std::string_view;
 
 const std::vector<Entry<RunOptions>>& run_table() {
   static const std::vector<Entry<RunOptions>> table = {
-      {{"--device", "DEVICE", "auto", "auto, cpu, cuda or cuda:N"}, VTL_SET(RunOptions) { o.device = device(flag, text); }},
+      {{"--device", "DEVICE", "auto", "auto, cpu, cuda or cuda:N"},
+       [](RunOptions& o, Text flag, Text text) { o.device = device(flag, text); }},
       {{"--threads", "N", "all cores", "compute threads"},
-       VTL_SET(RunOptions) { o.threads = static_cast<int>(whole_number(flag, text, 1, kMaxThreads)); }},
+       [](RunOptions& o, Text flag, Text text) {
+         o.threads = static_cast<int>(whole_number(flag, text, 1, kMaxThreads));
+       }},
       {{"--precision", "P", "auto", "auto, fp32 or bf16"},
-       VTL_SET(RunOptions) {
+       [](RunOptions& o, Text flag, Text text) {
          o.precision = choice<std::optional<Precision>>(
              flag, text, {{"auto", std::nullopt}, {"fp32", Precision::fp32}, {"bf16", Precision::bf16}});
        }},
       {{"--batch-size", "N", "32", "images a batch"},
-       VTL_SET(RunOptions) { o.batch_size = whole_number(flag, text, 1, kMaxBatch); }},
+       [](RunOptions& o, Text flag, Text text) { o.batch_size = whole_number(flag, text, 1, kMaxBatch); }},
       {{"--input-size", "PIXELS", "the model's", "side of the input"},
-       VTL_SET(RunOptions) { o.input_size = whole_number(flag, text, 8, kMaxSide); }},
+       [](RunOptions& o, Text flag, Text text) { o.input_size = whole_number(flag, text, 8, kMaxSide); }},
       {{"--crop-pct", "SHARE", "the model's", "what the centre crop leaves of the resized picture"},
-       VTL_SET(RunOptions) { o.crop_pct = number(flag, text); }},
+       [](RunOptions& o, Text flag, Text text) { o.crop_pct = number(flag, text); }},
       {{"--workers", "N", "by cores", "threads that read images"},
-       VTL_SET(RunOptions) { o.workers = static_cast<int>(whole_number(flag, text, 0, kMaxThreads)); }},
+       [](RunOptions& o, Text flag, Text text) {
+         o.workers = static_cast<int>(whole_number(flag, text, 0, kMaxThreads));
+       }},
   };
   return table;
 }
@@ -129,94 +138,124 @@ const std::vector<Entry<RunOptions>>& run_table() {
 const std::vector<Entry<TrainOptions>>& train_table() {
   using O = TrainOptions;
   static const std::vector<Entry<TrainOptions>> table = {
-      {{"--model", "NAME", "", "registry name, with or without .tag"}, VTL_SET(O) { (void)flag, o.model.model = text; }},
+      {{"--model", "NAME", "", "registry name, with or without .tag"},
+       [](O& o, Text, Text text) { o.model.model = text; }},
       {{"--weights", "PATH", "", "safetensors file, index.json or model directory"},
-       VTL_SET(O) { (void)flag, o.model.weights = text; }},
+       [](O& o, Text, Text text) { o.model.weights = text; }},
       {{"--head", "POLICY", "auto", "auto, keep or new"},
-       VTL_SET(O) {
+       [](O& o, Text flag, Text text) {
          using enum models::HeadPolicy;
          o.model.head = choice<models::HeadPolicy>(flag, text, {{"auto", automatic}, {"keep", keep}, {"new", fresh}});
        }},
       {{"--strategy", "NAME", "two-stage", "two-stage, head, partial, full, lora, bitfit or scratch"},
-       VTL_SET(O) {
+       [](O& o, Text flag, Text text) {
          using enum Strategy;
          o.strategy = choice<Strategy>(flag, text,
-                                       {{"two-stage", two_stage}, {"head", head}, {"partial", partial}, {"full", full},
-                                        {"lora", lora}, {"bitfit", bitfit}, {"scratch", scratch}},
+                                       {{"two-stage", two_stage},
+                                        {"head", head},
+                                        {"partial", partial},
+                                        {"full", full},
+                                        {"lora", lora},
+                                        {"bitfit", bitfit},
+                                        {"scratch", scratch}},
                                        {"adapter", "progressive"});
        }},
-      {{"--unfreeze", "N", "2", "partial: the last N blocks learn"}, VTL_SET(O) { o.unfreeze = whole_number(flag, text, 0, 1000); }},
-      {{"--rank", "N", "8", "lora: rank of the updates"}, VTL_SET(O) { o.rank = whole_number(flag, text, 1, kMaxRank); }},
-      {{"--alpha", "A", "rank", "lora: updates are scaled by alpha / rank"}, VTL_SET(O) { o.alpha = number(flag, text); }},
+      {{"--unfreeze", "N", "2", "partial: the last N blocks learn"},
+       [](O& o, Text flag, Text text) { o.unfreeze = whole_number(flag, text, 0, 1000); }},
+      {{"--rank", "N", "8", "lora: rank of the updates"},
+       [](O& o, Text flag, Text text) { o.rank = whole_number(flag, text, 1, kMaxRank); }},
+      {{"--alpha", "A", "rank", "lora: updates are scaled by alpha / rank"},
+       [](O& o, Text flag, Text text) { o.alpha = number(flag, text); }},
       {{"--targets", "NAMES", "by family", "lora: layers to adapt, separated by commas"},
-       VTL_SET(O) { o.targets = comma_list(flag, text); }},
+       [](O& o, Text flag, Text text) { o.targets = comma_list(flag, text); }},
       {{"--epochs", "N", "by strategy", "passes over the training images"},
-       VTL_SET(O) { o.epochs = whole_number(flag, text, 1, kMaxEpochs); }},
-      {{"--max-steps", "N", "none", "optimizer steps at most"}, VTL_SET(O) { o.max_steps = whole_number(flag, text, 1, kMaxSteps); }},
+       [](O& o, Text flag, Text text) { o.epochs = whole_number(flag, text, 1, kMaxEpochs); }},
+      {{"--max-steps", "N", "none", "optimizer steps at most"},
+       [](O& o, Text flag, Text text) { o.max_steps = whole_number(flag, text, 1, kMaxSteps); }},
       {{"--accumulate", "N", "1", "micro-batches an optimizer step"},
-       VTL_SET(O) { o.accumulate = whole_number(flag, text, 1, kMaxAccumulate); }},
+       [](O& o, Text flag, Text text) { o.accumulate = whole_number(flag, text, 1, kMaxAccumulate); }},
       {{"--optimizer", "NAME", "adamw", "adamw or sgd"},
-       VTL_SET(O) {
+       [](O& o, Text flag, Text text) {
          using enum optim::OptimizerKind;
          o.optimizer = choice<optim::OptimizerKind>(flag, text, {{"adamw", adamw}, {"sgd", sgd}});
        }},
-      {{"--momentum", "M", "0.9", "of sgd"}, VTL_SET(O) { o.momentum = number(flag, text); }},
+      {{"--momentum", "M", "0.9", "of sgd"}, [](O& o, Text flag, Text text) { o.momentum = number(flag, text); }},
       {{"--weight-decay", "W", "0.05", "not of 1-D parameters, tokens and position embeddings"},
-       VTL_SET(O) { o.weight_decay = number(flag, text); }},
+       [](O& o, Text flag, Text text) { o.weight_decay = number(flag, text); }},
       {{"--lr", "RATE", "by strategy", "peak learning rate of every group without its own flag"},
-       VTL_SET(O) { o.lr = number(flag, text); }},
-      {{"--head-lr", "RATE", "by strategy", "of the head"}, VTL_SET(O) { o.head_lr = number(flag, text); }},
-      {{"--backbone-lr", "RATE", "by strategy", "of everything else"}, VTL_SET(O) { o.backbone_lr = number(flag, text); }},
+       [](O& o, Text flag, Text text) { o.lr = number(flag, text); }},
+      {{"--head-lr", "RATE", "by strategy", "of the head"},
+       [](O& o, Text flag, Text text) { o.head_lr = number(flag, text); }},
+      {{"--backbone-lr", "RATE", "by strategy", "of everything else"},
+       [](O& o, Text flag, Text text) { o.backbone_lr = number(flag, text); }},
       {{"--layer-decay", "FACTOR", "1", "multiplies the rate per block from the head down"},
-       VTL_SET(O) { o.layer_decay = number(flag, text); }},
+       [](O& o, Text flag, Text text) { o.layer_decay = number(flag, text); }},
       {{"--schedule", "NAME", "cosine", "cosine, linear, step or constant"},
-       VTL_SET(O) {
+       [](O& o, Text flag, Text text) {
          using enum optim::ScheduleKind;
          o.schedule = choice<optim::ScheduleKind>(
-             flag, text, {{"cosine", cosine}, {"linear", linear}, {"step", step}, {"constant", constant}}, {"onecycle"});
+             flag, text, {{"cosine", cosine}, {"linear", linear}, {"step", step}, {"constant", constant}},
+             {"onecycle"});
        }},
-      {{"--warmup", "STEPS|P%", "5%", "steps of rising rate; 0 is off"}, VTL_SET(O) { o.warmup = warmup(flag, text); }},
-      {{"--clip", "NORM", "1", "global gradient norm; 0 is off"}, VTL_SET(O) { o.clip = number(flag, text); }},
+      {{"--warmup", "STEPS|P%", "5%", "steps of rising rate; 0 is off"},
+       [](O& o, Text flag, Text text) { o.warmup = warmup(flag, text); }},
+      {{"--clip", "NORM", "1", "global gradient norm; 0 is off"},
+       [](O& o, Text flag, Text text) { o.clip = number(flag, text); }},
       {{"--batchnorm", "MODE", "by strategy", "train or frozen"},
-       VTL_SET(O) {
-         o.batchnorm = choice<BatchNormChoice>(flag, text, {{"train", BatchNormChoice::train}, {"frozen", BatchNormChoice::frozen}});
+       [](O& o, Text flag, Text text) {
+         o.batchnorm = choice<BatchNormChoice>(
+             flag, text, {{"train", BatchNormChoice::train}, {"frozen", BatchNormChoice::frozen}});
        }},
-      {{"--loss", "NAME", "ce", "ce"}, VTL_SET(O) { (void)o, choice<bool>(flag, text, {{"ce", true}}, {"focal", "bce"}); }},
+      {{"--loss", "NAME", "ce", "ce"},
+       [](O&, Text flag, Text text) {
+         choice<bool>(flag, text, {{"ce", true}}, {"focal", "bce"});
+       }},
       {{"--label-smoothing", "S", "0", "share of the target that all classes divide"},
-       VTL_SET(O) { o.label_smoothing = number(flag, text); }},
-      {{"--class-weights", "MODE", "none", "none"}, VTL_SET(O) { (void)o, choice<bool>(flag, text, {{"none", true}}, {"balanced"}); }},
+       [](O& o, Text flag, Text text) { o.label_smoothing = number(flag, text); }},
+      {{"--class-weights", "MODE", "none", "none"},
+       [](O&, Text flag, Text text) {
+         choice<bool>(flag, text, {{"none", true}}, {"balanced"});
+       }},
       {{"--sampler", "MODE", "shuffle", "shuffle"},
-       VTL_SET(O) { (void)o, choice<bool>(flag, text, {{"shuffle", true}}, {"balanced"}); }},
+       [](O&, Text flag, Text text) {
+         choice<bool>(flag, text, {{"shuffle", true}}, {"balanced"});
+       }},
       {{"--augment", "PRESET", "standard", "none, light, standard, strong or medical"},
-       VTL_SET(O) {
+       [](O& o, Text flag, Text text) {
          using enum io::AugmentPreset;
          o.augment = choice<io::AugmentPreset>(
-             flag, text, {{"none", none}, {"light", light}, {"standard", standard}, {"strong", strong}, {"medical", medical}});
+             flag, text,
+             {{"none", none}, {"light", light}, {"standard", standard}, {"strong", strong}, {"medical", medical}});
        }},
-      {{"--mixup", "ALPHA", "0", "0"}, VTL_SET(O) { (void)o, only(flag, text, "0"); }},
-      {{"--cutmix", "ALPHA", "0", "0"}, VTL_SET(O) { (void)o, only(flag, text, "0"); }},
-      {{"--dropout", "P", "0", "before the head"}, VTL_SET(O) { o.dropout = number(flag, text); }},
-      {{"--drop-path", "P", "0", "of the last block, less in those before"}, VTL_SET(O) { o.drop_path = number(flag, text); }},
-      {{"--ema", "DECAY", "0", "0"}, VTL_SET(O) { (void)o, only(flag, text, "0"); }},
+      {{"--mixup", "ALPHA", "0", "0"}, [](O&, Text flag, Text text) { only(flag, text, "0"); }},
+      {{"--cutmix", "ALPHA", "0", "0"}, [](O&, Text flag, Text text) { only(flag, text, "0"); }},
+      {{"--dropout", "P", "0", "before the head"}, [](O& o, Text flag, Text text) { o.dropout = number(flag, text); }},
+      {{"--drop-path", "P", "0", "of the last block, less in those before"},
+       [](O& o, Text flag, Text text) { o.drop_path = number(flag, text); }},
+      {{"--ema", "DECAY", "0", "0"}, [](O&, Text flag, Text text) { only(flag, text, "0"); }},
       {{"--early-stop", "EPOCHS", "0", "stop after so many epochs without improvement; 0 is off"},
-       VTL_SET(O) { o.early_stop = whole_number(flag, text, 0, kMaxEpochs); }},
-      {{"--shuffle", "on|off", "on", "a new order every epoch"}, VTL_SET(O) { o.shuffle = on_off(flag, text); }},
+       [](O& o, Text flag, Text text) { o.early_stop = whole_number(flag, text, 0, kMaxEpochs); }},
+      {{"--shuffle", "on|off", "on", "a new order every epoch"},
+       [](O& o, Text flag, Text text) { o.shuffle = on_off(flag, text); }},
       {{"--seed", "N", "0", "of everything random"},
-       VTL_SET(O) { o.seed = static_cast<uint64_t>(whole_number(flag, text, 0, std::numeric_limits<int64_t>::max())); }},
-      {{"--val-split", "P%", "20%", "validation share where the data has no val/"},
-       VTL_SET(O) { o.val_split = percentage(flag, text); }},
-      {{"--max-bad", "P%", "1%", "unreadable files allowed"}, VTL_SET(O) { o.max_bad = percentage(flag, text); }},
-      {{"--out", "FOLDER", "runs/NAME", "where the run is written"}, VTL_SET(O) { (void)flag, o.out = text; }},
-      {{"--resume", "auto|on|off", "auto", "continue the stopped run in --out"},
-       VTL_SET(O) {
-         o.resume = choice<ResumeChoice>(flag, text, {{"auto", ResumeChoice::automatic}, {"on", ResumeChoice::on}, {"off", ResumeChoice::off}});
+       [](O& o, Text flag, Text text) {
+         o.seed = static_cast<uint64_t>(whole_number(flag, text, 0, std::numeric_limits<int64_t>::max()));
        }},
-      {{"--dry-run", "", "off", "print the plan and stop"}, VTL_SET(O) { o.dry_run = on_off(flag, text); }},
+      {{"--val-split", "P%", "20%", "validation share where the data has no val/"},
+       [](O& o, Text flag, Text text) { o.val_split = percentage(flag, text); }},
+      {{"--max-bad", "P%", "1%", "unreadable files allowed"},
+       [](O& o, Text flag, Text text) { o.max_bad = percentage(flag, text); }},
+      {{"--out", "FOLDER", "runs/NAME", "where the run is written"}, [](O& o, Text, Text text) { o.out = text; }},
+      {{"--resume", "auto|on|off", "auto", "continue the stopped run in --out"},
+       [](O& o, Text flag, Text text) {
+         o.resume = choice<ResumeChoice>(
+             flag, text, {{"auto", ResumeChoice::automatic}, {"on", ResumeChoice::on}, {"off", ResumeChoice::off}});
+       }},
+      {{"--dry-run", "", "off", "print the plan and stop"},
+       [](O& o, Text flag, Text text) { o.dry_run = on_off(flag, text); }},
   };
   return table;
 }
-
-#undef VTL_SET
 
 template <class Options>
 std::vector<Flag> flags_of(const std::vector<Entry<Options>>& table) {
@@ -240,7 +279,8 @@ const Entry<Options>* find(const std::vector<Entry<Options>>& table, std::string
 
 void in_range(const char* flag, double value, double low, double high) {
   // Written so that NaN fails.
-  if (!(value >= low && value <= high)) fail(ErrorKind::bad_argument, flag, ": ", value, ", expected ", low, " to ", high);
+  if (!(value >= low && value <= high))
+    fail(ErrorKind::bad_argument, flag, ": ", value, ", expected ", low, " to ", high);
 }
 
 void in_range(const char* flag, int64_t value, int64_t low, int64_t high) {
@@ -258,31 +298,44 @@ bool is_adamw(const TrainOptions& options) { return options.optimizer == optim::
 
 const char* name(Strategy strategy) {
   switch (strategy) {
-    case Strategy::two_stage: return "two-stage";
-    case Strategy::head: return "head";
-    case Strategy::partial: return "partial";
-    case Strategy::full: return "full";
-    case Strategy::scratch: return "scratch";
-    case Strategy::lora: return "lora";
-    case Strategy::bitfit: return "bitfit";
+    case Strategy::two_stage:
+      return "two-stage";
+    case Strategy::head:
+      return "head";
+    case Strategy::partial:
+      return "partial";
+    case Strategy::full:
+      return "full";
+    case Strategy::scratch:
+      return "scratch";
+    case Strategy::lora:
+      return "lora";
+    case Strategy::bitfit:
+      return "bitfit";
   }
   return "two-stage";
 }
 
 const char* name(BatchNormChoice choice) {
   switch (choice) {
-    case BatchNormChoice::by_strategy: return "by strategy";
-    case BatchNormChoice::train: return "train";
-    case BatchNormChoice::frozen: return "frozen";
+    case BatchNormChoice::by_strategy:
+      return "by strategy";
+    case BatchNormChoice::train:
+      return "train";
+    case BatchNormChoice::frozen:
+      return "frozen";
   }
   return "by strategy";
 }
 
 const char* name(ResumeChoice choice) {
   switch (choice) {
-    case ResumeChoice::automatic: return "auto";
-    case ResumeChoice::off: return "off";
-    case ResumeChoice::on: return "on";
+    case ResumeChoice::automatic:
+      return "auto";
+    case ResumeChoice::off:
+      return "off";
+    case ResumeChoice::on:
+      return "on";
   }
   return "auto";
 }
@@ -298,8 +351,9 @@ void validate(const RunOptions& options) {
 void validate(const TrainOptions& options) {
   validate(options.run);
   if (options.strategy == Strategy::scratch && !options.model.weights.empty())
-    fail(ErrorKind::bad_argument, "--weights: the strategy scratch begins with random weights; leave --weights out, or take "
-                                  "another strategy");
+    fail(ErrorKind::bad_argument,
+         "--weights: the strategy scratch begins with random weights; leave --weights out, or take "
+         "another strategy");
   rate("--lr", options.lr);
   rate("--head-lr", options.head_lr);
   rate("--backbone-lr", options.backbone_lr);
@@ -374,13 +428,20 @@ std::string nearest(std::string_view text, std::span<const std::string> names) {
 
 int64_t default_epochs(Strategy strategy) {
   switch (strategy) {
-    case Strategy::two_stage: return 8;
-    case Strategy::head: return 10;
-    case Strategy::partial: return 8;
-    case Strategy::full: return 5;
-    case Strategy::scratch: return 20;
-    case Strategy::lora: return 8;
-    case Strategy::bitfit: return 10;
+    case Strategy::two_stage:
+      return 8;
+    case Strategy::head:
+      return 10;
+    case Strategy::partial:
+      return 8;
+    case Strategy::full:
+      return 5;
+    case Strategy::scratch:
+      return 20;
+    case Strategy::lora:
+      return 8;
+    case Strategy::bitfit:
+      return 10;
   }
   return 10;
 }
@@ -388,13 +449,27 @@ int64_t default_epochs(Strategy strategy) {
 LearningRates learning_rates(const TrainOptions& options) {
   LearningRates rates{};
   switch (options.strategy) {
-    case Strategy::two_stage: rates = is_adamw(options) ? LearningRates{1e-3, 2e-4} : LearningRates{1e-2, 2e-3}; break;
-    case Strategy::head: rates = is_adamw(options) ? LearningRates{3e-3, 0} : LearningRates{0.1, 0}; break;
-    case Strategy::partial: rates = is_adamw(options) ? LearningRates{1e-3, 5e-4} : LearningRates{2e-2, 1e-2}; break;
-    case Strategy::full: rates = is_adamw(options) ? LearningRates{3e-4, 3e-4} : LearningRates{1e-2, 1e-2}; break;
-    case Strategy::scratch: rates = is_adamw(options) ? LearningRates{1e-3, 1e-3} : LearningRates{5e-2, 5e-2}; break;
-    case Strategy::lora: rates = is_adamw(options) ? LearningRates{3e-3, 2e-3} : LearningRates{5e-2, 5e-2}; break;
-    case Strategy::bitfit: rates = is_adamw(options) ? LearningRates{3e-3, 2e-3} : LearningRates{5e-2, 2e-2}; break;
+    case Strategy::two_stage:
+      rates = is_adamw(options) ? LearningRates{1e-3, 2e-4} : LearningRates{1e-2, 2e-3};
+      break;
+    case Strategy::head:
+      rates = is_adamw(options) ? LearningRates{3e-3, 0} : LearningRates{0.1, 0};
+      break;
+    case Strategy::partial:
+      rates = is_adamw(options) ? LearningRates{1e-3, 5e-4} : LearningRates{2e-2, 1e-2};
+      break;
+    case Strategy::full:
+      rates = is_adamw(options) ? LearningRates{3e-4, 3e-4} : LearningRates{1e-2, 1e-2};
+      break;
+    case Strategy::scratch:
+      rates = is_adamw(options) ? LearningRates{1e-3, 1e-3} : LearningRates{5e-2, 5e-2};
+      break;
+    case Strategy::lora:
+      rates = is_adamw(options) ? LearningRates{3e-3, 2e-3} : LearningRates{5e-2, 5e-2};
+      break;
+    case Strategy::bitfit:
+      rates = is_adamw(options) ? LearningRates{3e-3, 2e-3} : LearningRates{5e-2, 2e-2};
+      break;
   }
   if (options.lr) rates = {*options.lr, *options.lr};
   if (options.head_lr) rates.head = *options.head_lr;

@@ -1,5 +1,5 @@
-// What a run is asked to do: one field for each flag of the contract, with its default, and flags by name for command lines
-// and configuration files.
+// What a run is asked to do: one field for each flag of the contract, with its default, and flags by name for command
+// lines and configuration files.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +27,8 @@ const char* name(Strategy strategy);
 enum class BatchNormChoice { by_strategy, train, frozen };
 const char* name(BatchNormChoice choice);
 
-// What to do when `out` holds a run that was stopped: continue when it was begun with the same options, never, or fail when
-// it cannot be continued.
+// What to do when `out` holds a run that was stopped: continue when it was begun with the same options, never, or fail
+// when it cannot be continued.
 enum class ResumeChoice { automatic, off, on };
 const char* name(ResumeChoice choice);
 
@@ -39,7 +39,7 @@ struct RunOptions {
   int threads = 0;                     // of compute; 0: as many as cores
   int workers = -1;                    // loader threads; -1: as many as cores, 0: in the calling thread
   int64_t batch_size = 32;
-  std::optional<int64_t> input_size;   // a side, in pixels; none: the model's
+  std::optional<int64_t> input_size;  // a side, in pixels; none: the model's
   std::optional<double> crop_pct;
 };
 
@@ -83,11 +83,11 @@ struct TrainOptions {
 
   bool shuffle = true;
   uint64_t seed = 0;
-  double val_split = 20;  // per cent
-  double max_bad = 1;     // per cent
+  double val_split = 20;      // per cent
+  double max_bad = 1;         // per cent
   std::filesystem::path out;  // empty: nothing is written
   ResumeChoice resume = ResumeChoice::automatic;
-  bool dry_run = false;       // the plan only
+  bool dry_run = false;  // the plan only
 };
 
 // bad_argument `--lr: ...` for the first field that is out of range, or for fields that contradict each other.
@@ -96,18 +96,19 @@ void validate(const TrainOptions& options);
 
 // A flag as help lists it. `value` is empty for a switch.
 struct Flag {
-  const char* name;           // "--lr"
-  const char* value;          // "RATE"
-  const char* default_text;   // "by strategy"
+  const char* name;          // "--lr"
+  const char* value;         // "RATE"
+  const char* default_text;  // "by strategy"
   const char* help;
 };
-// Of `train`, in the contract's order, and of every command that runs a model. `data`, `--json` and the like are not among them.
+// Of `train`, in the contract's order, and of every command that runs a model. `data`, `--json` and the like are not
+// among them.
 std::span<const Flag> train_flags();
 std::span<const Flag> run_flags();
 
 // Sets the field of `flag` ("--lr") from its text, as it comes from a command line; switches take "on" or "off". Throws
-// bad_argument that begins with the flag: what was written, what was expected, the nearest value for a misspelt name; a value
-// of the contract that this version does not have is refused by name.
+// bad_argument that begins with the flag: what was written, what was expected, the nearest value for a misspelt name; a
+// value of the contract that this version does not have is refused by name.
 void set_flag(TrainOptions& options, std::string_view flag, std::string_view text);  // run flags too
 void set_flag(RunOptions& options, std::string_view flag, std::string_view text);
 

@@ -20,7 +20,8 @@ PlanPhase describe(const Phase& phase, const PhaseLength& length, const models::
   PlanPhase plan{phase.name, length.epochs, length.steps, describe_batchnorm(phase, model), cached, {}, 0};
   for (const optim::Group& group : phase.groups) {
     double lowest = 1;
-    for (const optim::Member& member : group.members) lowest = std::min(lowest, optim::learning_rate_factor(group, member));
+    for (const optim::Member& member : group.members)
+      lowest = std::min(lowest, optim::learning_rate_factor(group, member));
     const int64_t count = optim::count_elements(group);
     plan.groups.push_back({group.name, group.learning_rate, lowest * group.learning_rate, group.weight_decay,
                            static_cast<int64_t>(group.members.size()), count});
@@ -29,14 +30,16 @@ PlanPhase describe(const Phase& phase, const PhaseLength& length, const models::
   return plan;
 }
 
-// What the tape of one picture keeps alive with what learns now, measured: batch statistics that the measurement moves are put back.
+// What the tape of one picture keeps alive with what learns now, measured: batch statistics that the measurement moves
+// are put back.
 size_t tape_bytes(const models::LoadedModel& loaded) {
   const models::Model& model = loaded.model;
   const Snapshot statistics(loaded, {});
   const auto& size = model.facts.preprocessing;
   const Tensor image = Tensor::zeros({1, size.height, size.width, 3}, compute_dtype(model.precision), model.device);
   const StepState no_step;
-  const Tensor step = Tensor::from_bytes(std::as_bytes(std::span(&no_step, 1)), {sizeof no_step}, DType::u8, model.device);
+  const Tensor step =
+      Tensor::from_bytes(std::as_bytes(std::span(&no_step, 1)), {sizeof no_step}, DType::u8, model.device);
   size_t bytes = 0;
   {
     Tape tape;
@@ -63,7 +66,8 @@ size_t estimate_memory(const TrainOptions& options, const models::LoadedModel& l
 
 }  // namespace
 
-std::vector<PhaseLength> phase_lengths(const TrainOptions& options, const std::vector<Phase>& phases, int64_t train_images) {
+std::vector<PhaseLength> phase_lengths(const TrainOptions& options, const std::vector<Phase>& phases,
+                                       int64_t train_images) {
   const int64_t batches = divide_up(train_images, options.run.batch_size);
   const int64_t per_epoch = divide_up(batches, options.accumulate);
   int64_t left = options.max_steps.value_or(INT64_MAX);
@@ -87,7 +91,8 @@ std::vector<int64_t> class_counts(const std::vector<io::Sample>& samples, size_t
   return counts;
 }
 
-Plan make_plan(const TrainOptions& options, models::LoadedModel& loaded, const io::Dataset& data, const std::vector<Phase>& phases) {
+Plan make_plan(const TrainOptions& options, models::LoadedModel& loaded, const io::Dataset& data,
+               const std::vector<Phase>& phases) {
   const models::Model& model = loaded.model;
   Plan plan;
   plan.model = model.facts.name;
@@ -109,7 +114,8 @@ Plan make_plan(const TrainOptions& options, models::LoadedModel& loaded, const i
   plan.threads = compute_threads();
   plan.workers = options.run.workers >= 0 ? options.run.workers : io::default_workers(options.run.device);
   plan.notes = loaded.report.notes;
-  if (data.made_split) plan.notes.push_back(concat("no validation images were given: ", plan.val_images, " were set aside"));
+  if (data.made_split)
+    plan.notes.push_back(concat("no validation images were given: ", plan.val_images, " were set aside"));
 
   const auto [smallest, largest] = std::minmax_element(plan.class_counts.begin(), plan.class_counts.end());
   plan.monitor = *largest > 3 * *smallest ? "macro_f1" : "accuracy";

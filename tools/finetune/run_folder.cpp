@@ -53,10 +53,12 @@ std::string pretty(const std::string& json) {
 std::ofstream open_at(const fs::path& path, uint64_t bytes) {
   std::error_code error;
   if (fs::file_size(path, error) < bytes || error)
-    fail(ErrorKind::bad_data, path.string(), ": is shorter than when the run was stopped; begin anew in another folder");
+    fail(ErrorKind::bad_data, path.string(),
+         ": is shorter than when the run was stopped; begin anew in another folder");
   fs::resize_file(path, bytes, error);
   std::ofstream file(path, std::ios::binary | std::ios::app);
-  if (error || !file) fail(ErrorKind::io, path.string(), ": cannot be written: ", error ? error.message() : std::strerror(errno));
+  if (error || !file)
+    fail(ErrorKind::io, path.string(), ": cannot be written: ", error ? error.message() : std::strerror(errno));
   return file;
 }
 
@@ -88,12 +90,11 @@ void make_folder(const fs::path& path) {
 
 }  // namespace
 
-bool is_run_folder(const fs::path& path) {
-  return is_there(path / "run.json");
-}
+bool is_run_folder(const fs::path& path) { return is_there(path / "run.json"); }
 
 bool can_resume(const fs::path& path, const TrainOptions& options) {
-  if (!is_run_folder(path) || is_there(path / "summary.json") || !is_there(RunFolder::checkpoint_of(path))) return false;
+  if (!is_run_folder(path) || is_there(path / "summary.json") || !is_there(RunFolder::checkpoint_of(path)))
+    return false;
   const nlohmann::json run = io::read_json_file(path / "run.json", ErrorKind::bad_data);
   return run.contains("options") && identity(run["options"].dump()) == identity(options_json(options));
 }
@@ -137,8 +138,8 @@ void RunFolder::record(const Event& event) {
   if (!epoch) return;
   const Metrics& val = epoch->validation;
   write_line(table_, path_,
-             concat(epoch->epoch, ',', epoch->train_loss, ',', epoch->train_accuracy, ',', val.loss, ',', val.accuracy, ',',
-                    val.top5, ',', val.macro_f1, ',', val.auc ? concat(*val.auc) : "", ',', epoch->seconds));
+             concat(epoch->epoch, ',', epoch->train_loss, ',', epoch->train_accuracy, ',', val.loss, ',', val.accuracy,
+                    ',', val.top5, ',', val.macro_f1, ',', val.auc ? concat(*val.auc) : "", ',', epoch->seconds));
 }
 
 void RunFolder::remove_checkpoint() {
@@ -157,6 +158,8 @@ void RunFolder::abandon() noexcept {
 uint64_t RunFolder::events_bytes() const { return size_of(path_ / "metrics.jsonl"); }
 uint64_t RunFolder::table_bytes() const { return size_of(path_ / "metrics.csv"); }
 
-void RunFolder::write_summary(const TrainResult& result) { write_file(path_ / "summary.json", pretty(to_json(result))); }
+void RunFolder::write_summary(const TrainResult& result) {
+  write_file(path_ / "summary.json", pretty(to_json(result)));
+}
 
 }  // namespace vtl::finetune

@@ -14,8 +14,8 @@ namespace vtl::finetune {
 // Holds a run: finished, stopped or broken off.
 bool is_run_folder(const std::filesystem::path& path);
 
-// Holds an unfinished run of the same options (how many threads, how it is resumed and where it lies do not count) with a
-// checkpoint to continue from.
+// Holds an unfinished run of the same options (how many threads, how it is resumed and where it lies do not count) with
+// a checkpoint to continue from.
 bool can_resume(const std::filesystem::path& path, const TrainOptions& options);
 
 // runs/DATA-STRATEGY below the working directory, with a number when there is such a folder already; a run that can be
@@ -34,7 +34,9 @@ class RunFolder {
   std::filesystem::path last() const { return path_ / "last"; }
   std::filesystem::path adapter() const { return path_ / "adapter"; }
   std::filesystem::path checkpoint() const { return checkpoint_of(path_); }
-  static std::filesystem::path checkpoint_of(const std::filesystem::path& path) { return path / "checkpoints" / "last.safetensors"; }
+  static std::filesystem::path checkpoint_of(const std::filesystem::path& path) {
+    return path / "checkpoints" / "last.safetensors";
+  }
 
   // run.json: the effective configuration, versions, the hash of the weights.
   void write_run(const TrainOptions& options, const Plan& plan, const std::string& base_sha256);

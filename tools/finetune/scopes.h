@@ -13,7 +13,8 @@ namespace vtl::finetune {
 // Puts both back at its end.
 class RunScopes {
  public:
-  explicit RunScopes(const RunOptions& options) : threads_before_(compute_threads()), stream_(options.device), scope_(stream_) {
+  explicit RunScopes(const RunOptions& options)
+      : threads_before_(compute_threads()), stream_(options.device), scope_(stream_) {
     if (options.threads > 0) set_compute_threads(options.threads);
   }
   ~RunScopes() { set_compute_threads(threads_before_); }

@@ -34,17 +34,20 @@ Snapshot::Snapshot(const models::LoadedModel& loaded, const std::vector<optim::M
   Norms norms;
   loaded.model.visit(norms);
   for (const auto& [name, norm] : norms.found)
-    norms_.push_back({name, norm, copy_of(norm->running_mean), copy_of(norm->running_var), copy_of(norm->num_batches_tracked)});
+    norms_.push_back(
+        {name, norm, copy_of(norm->running_mean), copy_of(norm->running_var), copy_of(norm->num_batches_tracked)});
 }
 
-Snapshot::Snapshot(const models::LoadedModel& loaded, const std::vector<optim::Member>& parameters, const NamedTensors& tensors)
+Snapshot::Snapshot(const models::LoadedModel& loaded, const std::vector<optim::Member>& parameters,
+                   const NamedTensors& tensors)
     : Snapshot(loaded, parameters) {
   std::map<std::string, Tensor> given(tensors.begin(), tensors.end());
   const auto take = [&](const std::string& name, Tensor& place) {
     if (!place.defined()) return;
     const auto at = given.find(name);
     if (at == given.end() || at->second.shape() != place.shape() || at->second.dtype() != place.dtype())
-      fail(ErrorKind::bad_model, "checkpoint: the tensor ", name, " of ", place.shape(), " is missing or of another shape; the run was "
+      fail(ErrorKind::bad_model, "checkpoint: the tensor ", name, " of ", place.shape(),
+           " is missing or of another shape; the run was "
            "begun with another model");
     place = at->second.to(place.device());
     given.erase(at);
@@ -55,7 +58,8 @@ Snapshot::Snapshot(const models::LoadedModel& loaded, const std::vector<optim::M
     take(n.name + ".running_var", n.var);
     take(n.name + ".num_batches_tracked", n.batches);
   }
-  if (!given.empty()) fail(ErrorKind::bad_model, "checkpoint: the tensor ", given.begin()->first, " is none of this model and strategy");
+  if (!given.empty())
+    fail(ErrorKind::bad_model, "checkpoint: the tensor ", given.begin()->first, " is none of this model and strategy");
 }
 
 NamedTensors Snapshot::tensors() const {

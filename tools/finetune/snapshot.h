@@ -18,7 +18,8 @@ class Snapshot {
   Snapshot(const models::LoadedModel& loaded, const std::vector<optim::Member>& parameters);
 
   // From what `tensors` of such a snapshot gave. Throws bad_model for other names or shapes.
-  Snapshot(const models::LoadedModel& loaded, const std::vector<optim::Member>& parameters, const NamedTensors& tensors);
+  Snapshot(const models::LoadedModel& loaded, const std::vector<optim::Member>& parameters,
+           const NamedTensors& tensors);
 
   bool empty() const { return parameters_.empty(); }
   // Writes the copies back, into the model they were taken from.

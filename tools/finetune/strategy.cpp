@@ -82,7 +82,8 @@ struct Choice {
   std::function<bool(size_t stage)> batchnorm_trains;
 };
 
-Phase make_phase(const TrainOptions& options, const models::Model& model, const std::vector<Entry>& entries, const Choice& choice) {
+Phase make_phase(const TrainOptions& options, const models::Model& model, const std::vector<Entry>& entries,
+                 const Choice& choice) {
   Phase phase;
   phase.name = choice.name;
   phase.epochs = choice.epochs;
@@ -139,13 +140,15 @@ std::vector<Phase> phases(const TrainOptions& options, const models::Model& mode
   const auto make = [&](Choice choice) { return make_phase(options, model, entries, choice); };
 
   switch (options.strategy) {
-    case Strategy::head: return checked({make({"head", "", epochs, true, rates.head, 0, head_only, never})});
+    case Strategy::head:
+      return checked({make({"head", "", epochs, true, rates.head, 0, head_only, never})});
     case Strategy::full:
     case Strategy::scratch:
       return checked({make({"all", "backbone", epochs, true, rates.head, rates.backbone, everything, always})});
     case Strategy::two_stage: {
-      // The first stage only brings the new head to where it does not shake the backbone; pictures as validation sees them
-      // let it run on features that are computed once. A rate of its own: that of the strategy head, unless one was given.
+      // The first stage only brings the new head to where it does not shake the backbone; pictures as validation sees
+      // them let it run on features that are computed once. A rate of its own: that of the strategy head, unless one
+      // was given.
       TrainOptions as_head = options;
       as_head.strategy = Strategy::head;
       const int64_t first = std::max<int64_t>(1, epochs / 2);
@@ -155,7 +158,8 @@ std::vector<Phase> phases(const TrainOptions& options, const models::Model& mode
     case Strategy::partial: {
       const auto blocks = std::count_if(model.stages().begin(), model.stages().end(),
                                         [](const models::Stage& s) { return s.kind == Kind::block; });
-      VTL_CHECK(options.unfreeze <= blocks, "--unfreeze: ", options.unfreeze, ", but ", model.facts.name, " has ", blocks, " blocks");
+      VTL_CHECK(options.unfreeze <= blocks, "--unfreeze: ", options.unfreeze, ", but ", model.facts.name, " has ",
+                blocks, " blocks");
       const auto in_reach = [&, n = options.unfreeze](size_t stage) {
         return model.stages()[stage].kind != Kind::stem && distance[stage] <= n;
       };
@@ -186,7 +190,8 @@ std::string describe_batchnorm(const Phase& phase, const models::Model& model) {
 }
 
 void apply(const Phase& phase, models::LoadedModel& loaded) {
-  models::set_learning(loaded, [&](const std::string& parameter, const layers::Parameter&) { return phase.learns(parameter); });
+  models::set_learning(loaded,
+                       [&](const std::string& parameter, const layers::Parameter&) { return phase.learns(parameter); });
   const auto& stages = loaded.model.stages();
   for (size_t i = 0; i < stages.size(); ++i)
     for (layers::BatchNorm* norm : batchnorms(stages[i])) norm->frozen = !phase.batchnorm_trains[i];

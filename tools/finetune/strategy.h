@@ -12,12 +12,12 @@ namespace vtl::finetune {
 
 // A part of the run with its own choice of what learns.
 struct Phase {
-  std::string name;                        // "head", "last 2 blocks", "all", "adapter", "biases"
+  std::string name;  // "head", "last 2 blocks", "all", "adapter", "biases"
   int64_t epochs = 0;
-  bool augment = true;                     // false: pictures as validation sees them, so that what is frozen runs once
-  std::vector<optim::Group> groups;        // everything that learns; members point into the model
-  std::vector<bool> batchnorm_trains;      // by stage: batch statistics, else running ones
-  size_t frozen_stages = 0;                // the stages [0, frozen_stages) hold nothing that changes
+  bool augment = true;                 // false: pictures as validation sees them, so that what is frozen runs once
+  std::vector<optim::Group> groups;    // everything that learns; members point into the model
+  std::vector<bool> batchnorm_trains;  // by stage: batch statistics, else running ones
+  size_t frozen_stages = 0;            // the stages [0, frozen_stages) hold nothing that changes
 
   bool learns(const std::string& parameter) const;
 };

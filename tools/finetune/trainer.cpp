@@ -132,7 +132,8 @@ class Run {
     std::vector<std::string> problems;
     for (const BadFile& file : report_.bad_files()) problems.push_back(file.path + ": " + file.reason);
     throw Error(ErrorKind::bad_data,
-                concat(bad, " of ", files, " pictures cannot be read, ", allowed, " are allowed (--max-bad); the first: ", problems[0]),
+                concat(bad, " of ", files, " pictures cannot be read, ", allowed,
+                       " are allowed (--max-bad); the first: ", problems[0]),
                 problems);
   }
 
@@ -228,7 +229,8 @@ class Run {
   void train_epoch(EpochEvent& event, Inputs& inputs, optim::Optimizer& optimizer, const optim::Schedule& schedule) {
     auto last = Clock::now();
     inputs.start(event.epoch, at_.batch);
-    for (std::vector<InputBatch> micro_batches; at_.phase_step < schedule.total_steps && gather(inputs, micro_batches);) {
+    for (std::vector<InputBatch> micro_batches;
+         at_.phase_step < schedule.total_steps && gather(inputs, micro_batches);) {
       at_.batch += static_cast<int64_t>(micro_batches.size());
       const double factor = optim::rate_factor(schedule, at_.phase_step++);
       const StepOutcome outcome = step(micro_batches, inputs.stage(), optimizer, factor);
@@ -238,9 +240,11 @@ class Run {
       count(outcome, state, skipped);
       const double elapsed = seconds_since(last);
       last = Clock::now();
-      StepEvent done{event.epoch, event.epochs, at_.steps, result_.plan.steps, outcome.loss, {}, state.grad_norm,
-                     static_cast<double>(outcome.images) / elapsed, skipped};
-      for (const optim::Group& group : optimizer.groups()) done.rates.emplace_back(group.name, group.learning_rate * factor);
+      StepEvent done{event.epoch,  event.epochs, at_.steps,       result_.plan.steps,
+                     outcome.loss, {},           state.grad_norm, static_cast<double>(outcome.images) / elapsed,
+                     skipped};
+      for (const optim::Group& group : optimizer.groups())
+        done.rates.emplace_back(group.name, group.learning_rate * factor);
       report_(done);
       if (report_.stop_requested()) {
         result_.stop = StopReason::requested;
@@ -263,8 +267,9 @@ class Run {
       at_.images += outcome.images;
       at_.right += outcome.right;
     } else if (++at_.bad_steps == kMaxBadSteps) {
-      fail(ErrorKind::diverged, "train: ", kMaxBadSteps, " steps in a row were not finite (loss ", outcome.loss, ", gradient norm ",
-           state.grad_norm, " at step ", at_.steps, "); take a lower --lr, a longer --warmup or --precision fp32");
+      fail(ErrorKind::diverged, "train: ", kMaxBadSteps, " steps in a row were not finite (loss ", outcome.loss,
+           ", gradient norm ", state.grad_norm, " at step ", at_.steps,
+           "); take a lower --lr, a longer --warmup or --precision fp32");
     }
   }
 
@@ -406,7 +411,7 @@ class Run {
   std::vector<optim::Member> learning_;  // in any phase
   Snapshot best_;
   RunPosition at_;
-  int64_t first_epoch_ = 0;  // epochs of the phases before
+  int64_t first_epoch_ = 0;         // epochs of the phases before
   std::optional<Checkpoint> from_;  // until it is taken up
   Clock::time_point last_checkpoint_ = Clock::now();
 };
@@ -434,9 +439,11 @@ models::LoadedModel load(const TrainOptions& options, const io::Dataset& data) {
 
 void check_sources(const TrainOptions& options) {
   if (options.model.model.empty() && options.model.weights.empty())
-    fail(ErrorKind::bad_argument, "--model: missing, expected a name such as resnet50 (vtl-finetune models lists them)");
+    fail(ErrorKind::bad_argument,
+         "--model: missing, expected a name such as resnet50 (vtl-finetune models lists them)");
   if (options.strategy != Strategy::scratch && options.model.weights.empty())
-    fail(ErrorKind::bad_argument, "--weights: missing; give a safetensors file or a model directory, or take --strategy scratch");
+    fail(ErrorKind::bad_argument,
+         "--weights: missing; give a safetensors file or a model directory, or take --strategy scratch");
 }
 
 // The run folder, and what it holds of a run to continue.
@@ -464,7 +471,8 @@ struct Output {
   RunFolder* get() { return folder ? &*folder : nullptr; }
 };
 
-TrainResult run(const TrainOptions& options, models::LoadedModel model, io::Dataset data, Reporter& report, Output& output) {
+TrainResult run(const TrainOptions& options, models::LoadedModel model, io::Dataset data, Reporter& report,
+                Output& output) {
   attach_adapters(options, model);
   Run run(options, std::move(model), std::move(data), report);
   if (output.checkpoint) run.resume(std::move(*output.checkpoint));
@@ -486,7 +494,8 @@ TrainResult train(const TrainOptions& options, const Callbacks& callbacks) {
   return run(options, std::move(loaded), std::move(data), report, output);
 }
 
-TrainResult train(const TrainOptions& options, models::LoadedModel model, io::Dataset data, const Callbacks& callbacks) {
+TrainResult train(const TrainOptions& options, models::LoadedModel model, io::Dataset data,
+                  const Callbacks& callbacks) {
   validate(options);
   const RunScopes scopes(options.run);
   Output output(options);

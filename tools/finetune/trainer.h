@@ -26,12 +26,13 @@ struct TrainResult {
   std::vector<BadFile> bad_files;
 };
 
-// The whole job: reads the data folder or CSV and the weights, trains, writes the run folder when options.out is set. Throws
-// bad_argument (options), bad_data, bad_model, io, or diverged after three steps in a row whose loss was not finite.
-// The same bits for the same build, threads and seed, however many loader workers.
+// The whole job: reads the data folder or CSV and the weights, trains, writes the run folder when options.out is set.
+// Throws bad_argument (options), bad_data, bad_model, io, or diverged after three steps in a row whose loss was not
+// finite. The same bits for the same build, threads and seed, however many loader workers.
 TrainResult train(const TrainOptions& options, const Callbacks& callbacks = {});
 
 // The same on images and a model that the caller holds; `options.data` and `options.model` are not read.
-TrainResult train(const TrainOptions& options, models::LoadedModel model, io::Dataset data, const Callbacks& callbacks = {});
+TrainResult train(const TrainOptions& options, models::LoadedModel model, io::Dataset data,
+                  const Callbacks& callbacks = {});
 
 }  // namespace vtl::finetune

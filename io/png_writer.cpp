@@ -22,8 +22,10 @@ std::vector<uint8_t> encode_png(const ImageView& image) {
   header.flags = PNG_IMAGE_FLAG_FAST;  // the filters and level that cost little time: pictures here are many and small
   std::vector<uint8_t> bytes(PNG_IMAGE_PNG_SIZE_MAX(header));
   png_alloc_size_t size = bytes.size();
-  if (!png_image_write_to_memory(&header, bytes.data(), &size, 0, image.rgb, static_cast<png_int_32>(image.stride), nullptr))
-    fail(ErrorKind::io, "png: a picture of ", image.width, " x ", image.height, " pixels cannot be encoded: ", header.message);
+  if (!png_image_write_to_memory(&header, bytes.data(), &size, 0, image.rgb, static_cast<png_int_32>(image.stride),
+                                 nullptr))
+    fail(ErrorKind::io, "png: a picture of ", image.width, " x ", image.height,
+         " pixels cannot be encoded: ", header.message);
   bytes.resize(size);
   return bytes;
 }

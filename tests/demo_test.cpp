@@ -122,7 +122,8 @@ TEST_CASE("colour does not tell the class of a drawing") {
     }
     const double count = static_cast<double>(classes * kPictures), mean = sum / count;
     const double spread = std::sqrt(squares / count - mean * mean);
-    for (const double value : of_class) CHECK(std::abs(value - mean) < 4 * spread / std::sqrt(static_cast<double>(kPictures)));
+    for (const double value : of_class)
+      CHECK(std::abs(value - mean) < 4 * spread / std::sqrt(static_cast<double>(kPictures)));
   }
 }
 

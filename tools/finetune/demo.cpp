@@ -23,16 +23,18 @@ constexpr double kVitScratchRate = 4e-4;
 // The target has few pictures: small batches make more steps of them.
 constexpr int64_t kTargetBatch = 16;
 
-// The user's backbone has seen larger pictures than the demonstration draws, and is larger itself: of its input sizes one
-// that all patch sizes divide and two cores manage.
+// The user's backbone has seen larger pictures than the demonstration draws, and is larger itself: of its input sizes
+// one that all patch sizes divide and two cores manage.
 constexpr int64_t kOwnInputSize = 224;
 
 void check(const DemoOptions& options) {
-  VTL_CHECK(options.backbone.model.empty() == options.backbone.weights.empty(), options.backbone.model.empty() ? "--model" : "--weights",
+  VTL_CHECK(options.backbone.model.empty() == options.backbone.weights.empty(),
+            options.backbone.model.empty() ? "--model" : "--weights",
             ": missing; an own backbone in the demonstration takes --model NAME and --weights FILE together");
   std::error_code error;
   if (fs::exists(options.out, error) && !fs::is_empty(options.out, error))
-    fail(ErrorKind::bad_argument, "--out: ", options.out.string(), " is not empty; name another folder or remove this one");
+    fail(ErrorKind::bad_argument, "--out: ", options.out.string(),
+         " is not empty; name another folder or remove this one");
 }
 
 class Demo {
@@ -63,8 +65,8 @@ class Demo {
   // Training and validation pictures have indices of their own, so that none is in both.
   void draw(const fs::path& folder, DemoTask task, int64_t train, int64_t val) const {
     const RunScopes scopes(options_.run);
-    tell(concat("drawing ", static_cast<int64_t>(demo_classes(task).size()) * (train + val), " pictures of ", demo_classes(task).size(),
-                " classes in ", folder.string()));
+    tell(concat("drawing ", static_cast<int64_t>(demo_classes(task).size()) * (train + val), " pictures of ",
+                demo_classes(task).size(), " classes in ", folder.string()));
     write_demo_images(folder / "train", task, options_.seed, 0, train);
     write_demo_images(folder / "val", task, options_.seed, train, val);
   }
@@ -127,8 +129,8 @@ class Demo {
     run.out = options_.out / backbone.model / name(strategy);
     const TrainResult trained = train(concat(backbone.model, ": ", name(strategy), " on the target task"), run);
     if (result_.stopped) return;
-    result_.rows.push_back({backbone.model, strategy, trained.plan.trainable_parameters, trained.plan.total_parameters, trained.seconds,
-                            trained.best.accuracy, run.out});
+    result_.rows.push_back({backbone.model, strategy, trained.plan.trainable_parameters, trained.plan.total_parameters,
+                            trained.seconds, trained.best.accuracy, run.out});
     if (callbacks_.on_row) callbacks_.on_row(result_.rows.back());
   }
 

@@ -18,8 +18,8 @@ namespace vtl::finetune {
 struct DemoWork {
   int64_t source_train = 100, source_val = 8;  // pictures of each class
   int64_t target_train = 5, target_val = 25;
-  int64_t input_size = 64;                     // of the two backbones of the demonstration
-  int64_t resnet_epochs = 3, vit_epochs = 28;  // of pretraining
+  int64_t input_size = 64;                                            // of the two backbones of the demonstration
+  int64_t resnet_epochs = 3, vit_epochs = 28;                         // of pretraining
   int64_t scratch_epochs = 30, head_epochs = 20, tuning_epochs = 15;  // tuning: partial, full and lora
 
   // So little that it only shows that everything runs.
@@ -29,18 +29,19 @@ struct DemoWork {
 struct DemoOptions {
   std::filesystem::path out;  // made; must not be there, or be empty
   ModelOptions backbone;      // the user's own, in place of the two pretrained ones; both fields or none
-  RunOptions run;             // batch size, threads, precision, ...; no input size: the demonstration's, or the own backbone's
+  RunOptions run;  // batch size, threads, precision, ...; no input size: the demonstration's, or the own backbone's
   uint64_t seed = 0;
-  std::vector<Strategy> strategies{Strategy::scratch, Strategy::head, Strategy::partial, Strategy::full, Strategy::lora};
+  std::vector<Strategy> strategies{Strategy::scratch, Strategy::head, Strategy::partial, Strategy::full,
+                                   Strategy::lora};
   DemoWork work;
 };
 
 // A backbone and where its weights are.
 struct DemoBackbone {
   std::string model;
-  std::filesystem::path weights;  // a model directory, or what the user gave
-  double seconds = 0;             // of pretraining
-  std::optional<double> accuracy; // on the source task; none for the user's own
+  std::filesystem::path weights;   // a model directory, or what the user gave
+  double seconds = 0;              // of pretraining
+  std::optional<double> accuracy;  // on the source task; none for the user's own
 };
 
 // A line of the table.
@@ -58,13 +59,13 @@ struct DemoResult {
   std::vector<DemoRow> rows;
   std::filesystem::path source, target;  // folders of pictures; source is empty with the user's own backbone
   double seconds = 0;
-  bool stopped = false;                  // on request; the rows are those that were finished
+  bool stopped = false;  // on request; the rows are those that were finished
 };
 
 struct DemoCallbacks {
   std::function<void(const std::string& what)> on_stage;  // "resnet18: full"
   std::function<void(const DemoRow& row)> on_row;
-  Callbacks training;                                     // of each run
+  Callbacks training;  // of each run
 };
 
 // Throws bad_argument when the folder is not empty or only one of model and weights is given, and what train() throws.

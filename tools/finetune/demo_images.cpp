@@ -24,28 +24,33 @@ struct Color {
   float r, g, b;
 };
 
-Color mix(const Color& a, const Color& b, float t) { return {a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t}; }
+Color mix(const Color& a, const Color& b, float t) {
+  return {a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t};
+}
 float luminance(const Color& c) { return 0.3f * c.r + 0.59f * c.g + 0.11f * c.b; }
 float fraction(float x) { return x - std::floor(x); }
 float square(float x) { return x * x; }
 
-// ---- shapes: whether a point lies inside, in a frame where they reach to about 1 -----------------------------------------
+// ---- shapes: whether a point lies inside, in a frame where they reach to about 1 ------------------------------------
 
 using Shape = bool (*)(Point);
 
 bool band(Point p) { return std::abs(p.x) < 0.95f && std::abs(p.y) < 0.42f; }
 bool disc(Point p) { return p.x * p.x + p.y * p.y < square(0.8f); }
-bool cross(Point p) { return std::min(std::abs(p.x), std::abs(p.y)) < 0.27f && std::max(std::abs(p.x), std::abs(p.y)) < 0.9f; }
+bool cross(Point p) {
+  return std::min(std::abs(p.x), std::abs(p.y)) < 0.27f && std::max(std::abs(p.x), std::abs(p.y)) < 0.9f;
+}
 bool ring(Point p) {
   const float radius = std::hypot(p.x, p.y);
   return radius > 0.42f && radius < 0.88f;
 }
 bool arrow(Point p) {
   const float from_tip = 0.9f - p.y;
-  return (std::abs(p.x) < 0.2f && p.y > -0.9f && p.y < 0.2f) || (p.y > 0 && from_tip > 0 && std::abs(p.x) < 0.85f * from_tip);
+  return (std::abs(p.x) < 0.2f && p.y > -0.9f && p.y < 0.2f) ||
+         (p.y > 0 && from_tip > 0 && std::abs(p.x) < 0.85f * from_tip);
 }
 
-// ---- textures: where the second colour lies, with period 1 -------------------------------------------------------------
+// ---- textures: where the second colour lies, with period 1 ----------------------------------------------------------
 
 using Texture = bool (*)(Point);
 
@@ -54,7 +59,6 @@ bool checks(Point p) { return (fraction(p.x) < 0.5f) != (fraction(p.y) < 0.5f); 
 bool dots(Point p) { return square(fraction(p.x) - 0.5f) + square(fraction(p.y) - 0.5f) < square(0.32f); }
 bool grid(Point p) { return std::min(fraction(p.x), fraction(p.y)) < 0.24f; }
 bool wedges(Point p) { return fraction(p.x) < fraction(p.y); }
-
 bool waves(Point p) { return fraction(p.x + 0.3f * std::sin(std::numbers::pi_v<float> * p.y)) < 0.5f; }
 bool zigzags(Point p) { return fraction(p.x + 1.2f * std::abs(fraction(p.y / 1.5f) - 0.5f)) < 0.5f; }
 bool bricks(Point p) {
@@ -64,7 +68,7 @@ bool bricks(Point p) {
 bool diamonds(Point p) { return std::abs(fraction(p.x) - 0.5f) + std::abs(fraction(p.y) - 0.5f) < 0.36f; }
 bool rings(Point p) { return fraction(std::hypot(p.x, p.y)) < 0.5f; }
 
-// ---- classes -----------------------------------------------------------------------------------------------------------
+// ---- classes --------------------------------------------------------------------------------------------------------
 
 template <class Function>
 struct Named {
@@ -94,14 +98,16 @@ Task combine(const std::vector<Named<Shape>>& shapes, const std::vector<Named<Te
 }
 
 const Task& task_of(DemoTask task) {
-  static const Task source = combine({{"band", band}, {"cross", cross}, {"disc", disc}},
-                                     {{"checks", checks}, {"dots", dots}, {"grid", grid}, {"stripes", stripes}, {"waves", waves}, {"wedges", wedges}});
-  static const Task target = combine({{"arrow", arrow}, {"ring", ring}},
-                                     {{"bricks", bricks}, {"diamonds", diamonds}, {"rings", rings}, {"zigzags", zigzags}});
+  static const Task source = combine(
+      {{"band", band}, {"cross", cross}, {"disc", disc}},
+      {{"checks", checks}, {"dots", dots}, {"grid", grid}, {"stripes", stripes}, {"waves", waves}, {"wedges", wedges}});
+  static const Task target =
+      combine({{"arrow", arrow}, {"ring", ring}},
+              {{"bricks", bricks}, {"diamonds", diamonds}, {"rings", rings}, {"zigzags", zigzags}});
   return task == DemoTask::source ? source : target;
 }
 
-// ---- one picture -------------------------------------------------------------------------------------------------------
+// ---- one picture ----------------------------------------------------------------------------------------------------
 
 // From the picture (0 to 1) to a frame of its own.
 struct Frame {
@@ -143,24 +149,26 @@ struct Scene {
   Kind kind;
   Frame object, surface, ground;
   Texture ground_texture;
-  Color first, second;                      // of the object
-  Color ground_first, ground_second;        // from one side of the background to the other
-  float ground_strength;                    // of the background's texture
+  Color first, second;                // of the object
+  Color ground_first, ground_second;  // from one side of the background to the other
+  float ground_strength;              // of the background's texture
   std::array<Bar, 2> bars;
   size_t bar_count;
-  float light_x, light_y;                   // slope of the light across the picture
+  float light_x, light_y;  // slope of the light across the picture
   float noise;
 };
 
-constexpr float kTurn = std::numbers::pi_v<float>;
+constexpr float kHalfTurn = std::numbers::pi_v<float>;
 
+// How much chance may do decides how hard the tasks are: more of it, and neither a small ViT learns the source in a
+// minute nor the target from a few pictures; less, and the target needs no pretraining.
 Scene random_scene(const Kind& kind, RandomSequence& random) {
   static constexpr std::array<Texture, 5> kGrounds{checks, dots, stripes, waves, wedges};
   Scene scene{};
   scene.kind = kind;
-  scene.object = random_frame(random, {0.5f, 0.5f}, 0.05f, 0.4f, 0.48f, kTurn / 18);
-  scene.surface = random_frame(random, {0.5f, 0.5f}, 0.1f, 0.125f, 0.155f, kTurn / 10);
-  scene.ground = random_frame(random, {0.5f, 0.5f}, 0.5f, 0.1f, 0.3f, kTurn);
+  scene.object = random_frame(random, {0.5f, 0.5f}, 0.05f, 0.4f, 0.48f, kHalfTurn / 18);
+  scene.surface = random_frame(random, {0.5f, 0.5f}, 0.1f, 0.125f, 0.155f, kHalfTurn / 10);
+  scene.ground = random_frame(random, {0.5f, 0.5f}, 0.5f, 0.1f, 0.3f, kHalfTurn);
   scene.ground_texture = kGrounds[random.below(kGrounds.size())];
   scene.ground_first = random_color(random, 0.3f, 0.5f);
   scene.ground_second = random_color(random, 0.3f, 0.5f);
@@ -169,7 +177,9 @@ Scene random_scene(const Kind& kind, RandomSequence& random) {
   scene.first = random_color(random, 0.65f, 0.9f);
   scene.second = random_color(random, 0.05f, 0.25f);
   scene.bar_count = random.below(scene.bars.size() + 1);
-  for (Bar& bar : scene.bars) bar = {random_frame(random, {0.5f, 0.5f}, 0.4f, 1, 1, kTurn), random.uniform(0.01f, 0.035f), random_color(random)};
+  for (Bar& bar : scene.bars)
+    bar = {random_frame(random, {0.5f, 0.5f}, 0.4f, 1, 1, kHalfTurn), random.uniform(0.01f, 0.035f),
+           random_color(random)};
   scene.light_x = random.uniform(-0.4f, 0.4f);
   scene.light_y = random.uniform(-0.4f, 0.4f);
   scene.noise = random.uniform(0.01f, 0.05f);
@@ -181,7 +191,9 @@ Color color_at(const Scene& scene, Point p) {
     if (std::abs(scene.bars[i].frame(p).x) < scene.bars[i].half_width) return scene.bars[i].color;
   if (scene.kind.shape(scene.object(p))) return scene.kind.texture(scene.surface(p)) ? scene.second : scene.first;
   const Color ground = mix(scene.ground_first, scene.ground_second, p.x);
-  return scene.ground_texture(scene.ground(p)) ? mix(ground, {1 - ground.r, 1 - ground.g, 1 - ground.b}, scene.ground_strength) : ground;
+  return scene.ground_texture(scene.ground(p))
+             ? mix(ground, {1 - ground.r, 1 - ground.g, 1 - ground.b}, scene.ground_strength)
+             : ground;
 }
 
 uint8_t to_byte(float value) { return static_cast<uint8_t>(std::lround(255 * std::clamp(value, 0.0f, 1.0f))); }
@@ -192,8 +204,8 @@ const std::vector<std::string>& demo_classes(DemoTask task) { return task_of(tas
 
 io::Image draw_demo_image(DemoTask task, int64_t class_index, uint64_t seed, int64_t index, int64_t side) {
   const Task& drawn = task_of(task);
-  VTL_CHECK(class_index >= 0 && class_index < static_cast<int64_t>(drawn.kinds.size()), "demo: class ", class_index, " of ",
-            drawn.kinds.size());
+  VTL_CHECK(class_index >= 0 && class_index < static_cast<int64_t>(drawn.kinds.size()), "demo: class ", class_index,
+            " of ", drawn.kinds.size());
   VTL_CHECK(side > 0, "demo: pictures with a side of ", side, " pixels, expected at least one");
   const auto substream = static_cast<uint32_t>(task == DemoTask::source ? class_index : 1000 + class_index);
   RandomSequence random(seed, RandomStream::demo, substream, static_cast<uint32_t>(index));
@@ -220,7 +232,8 @@ io::Image draw_demo_image(DemoTask task, int64_t class_index, uint64_t seed, int
   return image;
 }
 
-void write_demo_images(const std::filesystem::path& folder, DemoTask task, uint64_t seed, int64_t first, int64_t count) {
+void write_demo_images(const std::filesystem::path& folder, DemoTask task, uint64_t seed, int64_t first,
+                       int64_t count) {
   const std::vector<std::string>& classes = demo_classes(task);
   for (const std::string& name : classes) {
     std::error_code error;
@@ -234,7 +247,8 @@ void write_demo_images(const std::filesystem::path& folder, DemoTask task, uint6
       const int64_t class_index = chunk / count, index = first + chunk % count;
       char name[32];
       std::snprintf(name, sizeof name, "%04d.png", static_cast<int>(index));
-      io::write_png(folder / classes[static_cast<size_t>(class_index)] / name, draw_demo_image(task, class_index, seed, index));
+      io::write_png(folder / classes[static_cast<size_t>(class_index)] / name,
+                    draw_demo_image(task, class_index, seed, index));
     } catch (...) {
       const std::lock_guard lock(mutex);
       failure = std::current_exception();

@@ -75,11 +75,14 @@ const int kRegistered = [] {
     for (const DType dtype : {DType::f32, DType::bf16}) {
       const auto add = [&](const char* pass, void (Problem::*run)() const) {
         const std::string name = std::string("conv2d/") + s.name + "/" + vtl::name(dtype) + "/" + pass;
-        benchmark::RegisterBenchmark(name.c_str(), [d = dims_of(s), dtype, run](benchmark::State& state) {
-          const Problem problem(d, dtype);
-          for (auto _ : state) (problem.*run)();
-          problem.report(state);
-        })->Unit(benchmark::kMillisecond);
+        benchmark::RegisterBenchmark(name.c_str(),
+                                     [d = dims_of(s), dtype, run](benchmark::State& state) {
+                                       const Problem problem(d, dtype);
+                                       for (auto _ : state) (problem.*run)();
+                                       problem.report(state);
+                                     })
+            ->Unit(benchmark::kMillisecond)
+            ->UseRealTime();
       };
       add("forward", &Problem::forward);
       if (s.in > 3) add("backward_data", &Problem::backward_data);  // nothing learns below a stem

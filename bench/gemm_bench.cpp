@@ -67,11 +67,14 @@ const int kRegistered = [] {
     for (const DType dtype : {DType::f32, DType::bf16}) {
       const auto add = [&](const char* pass, auto&& run) {
         const std::string name = std::string("gemm/") + s.name + "/" + vtl::name(dtype) + "/" + pass;
-        benchmark::RegisterBenchmark(name.c_str(), [s, dtype, run](benchmark::State& state) {
-          const Linear linear(16 * 197, s.in, s.out, dtype);
-          for (auto _ : state) run(linear);
-          bench::report_flops(state, linear.flops(), dtype);
-        })->Unit(benchmark::kMicrosecond);
+        benchmark::RegisterBenchmark(name.c_str(),
+                                     [s, dtype, run](benchmark::State& state) {
+                                       const Linear linear(16 * 197, s.in, s.out, dtype);
+                                       for (auto _ : state) run(linear);
+                                       bench::report_flops(state, linear.flops(), dtype);
+                                     })
+            ->Unit(benchmark::kMicrosecond)
+            ->UseRealTime();
       };
       add("forward", [](const Linear& linear) { linear.forward({}); });
       add("forward_gelu_saved", [](const Linear& linear) { linear.forward_gelu(); });

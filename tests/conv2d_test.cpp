@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "vtl/core/error.h"
+#include "vtl/core/parallel.h"
 #include "vtl/kernels/conv2d/conv2d.h"
 #include "vtl/tests/harness/op_case.h"
 
@@ -304,6 +305,39 @@ TEST_CASE("larger convolutions match their definition") {
   d.in_w = 13;
   check_all(d);
   check_all(square(1, 14, 96, 96, 5, 1, 2, 96));
+}
+
+TEST_CASE("a convolution whose transformed weight outgrows the cache matches its definition") {
+  const Conv2dDims d = square(10, 7, 160, 192, 3, 1, 1);
+  check_forward(d, DType::f32, DType::f32);
+  check_backward_data(d, DType::f32, DType::f32);
+  check_backward_weight(d, DType::f32);
+}
+
+TEST_CASE("own convolution kernels give the same bits for any number of threads") {
+  const int before = compute_threads();
+  for (const auto& d : {square(4, 14, 32, 64, 3, 1, 1), square(3, 14, 48, 48, 5, 2, 2, 48)}) {
+    CAPTURE(to_string(d));
+    const Data data(d, DType::f32);
+    std::vector<Values> results;
+    for (const int threads : {1, 2, 3}) {
+      set_compute_threads(threads);
+      Stream stream(Device::cpu());
+      const Tensor y = Tensor::empty({y_count(d)}, DType::f32, Device::cpu());
+      const Tensor dx = Tensor::empty({x_count(d)}, DType::f32, Device::cpu());
+      const Tensor dw = Tensor::empty({w_count(d)}, DType::f32, Device::cpu());
+      conv2d_forward(stream, d, data.tx.data(), DType::f32, data.tw.data(), DType::f32, y.data(), DType::f32);
+      conv2d_backward_data(stream, d, data.tdy.data(), DType::f32, data.tw.data(), DType::f32, {dx.data()}, DType::f32);
+      conv2d_backward_weight(stream, d, data.tx.data(), DType::f32, data.tdy.data(), DType::f32, {dw.data()}, {});
+      Values all = test::to_values(y);
+      for (const Tensor& t : {dx, dw})
+        for (const double value : test::to_values(t)) all.push_back(value);
+      results.push_back(all);
+    }
+    set_compute_threads(before);
+    CHECK(results[0] == results[1]);
+    CHECK(results[0] == results[2]);
+  }
 }
 
 TEST_CASE("a convolution of nothing has gradients of zero") {

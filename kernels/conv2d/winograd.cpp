@@ -12,11 +12,13 @@ VTL_DECLARE_BACKENDS(winograd_backward_weight)
 bool winograd_suits(const Conv2dDims& d, DType dtype) {
   const bool shape = d.kernel_h == 3 && d.kernel_w == 3 && d.stride_h == 1 && d.stride_w == 1 && d.dilation_h == 1 &&
                      d.dilation_w == 1 && d.groups == 1;
-  // Channels fill a panel of the matrix product at every level. Small images leave tiles half empty, and many channels
-  // on few tiles make the transformed weight, four times the weight, the larger part of the traffic.
+  // Channels fill a panel of the matrix product at every level.
+  if (dtype != DType::f32 || !shape || d.in_channels % 32 != 0 || d.out_channels % 32 != 0) return false;
+  // Tiles that reach over the edge waste work, and the transformed weight, four times the weight, costs the same for
+  // few tiles as for many.
   const int64_t tiles = d.batch * ((d.out_h() + 3) / 4) * ((d.out_w() + 3) / 4);
-  return dtype == DType::f32 && shape && d.in_channels % 32 == 0 && d.out_channels % 32 == 0 && d.out_h() >= 8 &&
-         d.out_w() >= 8 && tiles >= 16;
+  const int64_t fewest = d.in_channels * d.out_channels > 128 * 128 ? 40 : 16;
+  return tiles >= fewest && 2 * d.batch * d.out_h() * d.out_w() >= tiles * 16;
 }
 
 int64_t winograd_weight_size(const Conv2dDims& d) { return 36 * d.in_channels * d.out_channels; }

@@ -5,6 +5,10 @@
 // rounding than the textbook's 1 and 2, and are exact in f32.
 #include "vtl/kernels/conv2d/winograd.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "vtl/core/parallel.h"
 #include "vtl/kernels/cpu/activate.h"
 #include "vtl/kernels/cpu/tile_product.h"
@@ -18,6 +22,11 @@ constexpr float kA = 0.625f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB, kSum = kA2
 // Tiles of one block: the matrix product reads a piece of the transformed weight from L3 once for each block, and the
 // block's transformed inputs and sums stay in L2.
 constexpr int64_t kBlockTiles = 28 / kTileRows * kTileRows;
+// A transformed weight of more than L2 holds is written past the caches.
+constexpr int64_t kStreamedBytes = int64_t{4} << 20;
+// One that L3 may not hold is read once or twice rather than for each kBlockTiles.
+constexpr int64_t kHugeWeightBytes = int64_t{16} << 20;
+constexpr int64_t kHugeWeightBlockTiles = 70 / kTileRows * kTileRows;
 // Input channels of one piece of a panel of the weight.
 constexpr int64_t kDepth = 128;
 // Output channels that are summed before they are transformed back.
@@ -166,6 +175,22 @@ VTL_INLINE void transpose(vfloat* rows) {
   }
 }
 
+// Stores that bypass the caches, to 64-byte boundaries, and what must follow them before other threads read.
+VTL_INLINE void store_streaming(float* to, vfloat x) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, (__m512)x);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, (__m256)x);
+#else
+  store(to, x);
+#endif
+}
+VTL_INLINE void finish_streaming() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
 // Where the products read the weight of element e, input channel `in` and the panel of output channels that holds
 // `out`: pieces of kBlockChannels output channels one after the other, in each all elements, in each panels of
 // kTileCols.
@@ -179,7 +204,6 @@ struct WeightLayout {
     const int64_t first = out / kBlockChannels * kBlockChannels;
     return (first * kElements + e * piece_channels(out) + (out - first) / kTileCols * kTileCols) * in_channels;
   }
-  int64_t at(int64_t e, int64_t in, int64_t out) const { return panel(e, out) + in * kTileCols + out % kTileCols; }
 };
 
 // ---- forward ----
@@ -247,26 +271,34 @@ void forward(Stream& stream, const Conv2dDims& d, const float* x, const float* w
              const Epilogue& epilogue) {
   const Tiles tiles(d);
   const WeightLayout layout{d.in_channels, d.out_channels};
-  const int64_t blocks = (tiles.count + kBlockTiles - 1) / kBlockTiles, workers = min(blocks, compute_threads());
-  const int64_t inputs_size = kElements * element_stride(kBlockTiles, d.in_channels);
-  const int64_t sums_size = kElements * element_stride(kBlockTiles, kBlockChannels);
+  const bool huge = kElements * d.in_channels * d.out_channels * 4 > kHugeWeightBytes;
+  const int64_t block_tiles = huge ? kHugeWeightBlockTiles : kBlockTiles;
+  const int64_t blocks = (tiles.count + block_tiles - 1) / block_tiles, threads = compute_threads();
+  // With fewer blocks than threads the output channels are shared out as well; each share transforms the inputs for
+  // itself.
+  const int64_t pieces = (d.out_channels + kBlockChannels - 1) / kBlockChannels;
+  const int64_t shares = min(pieces, (threads + blocks - 1) / blocks), items = blocks * shares;
+  const int64_t workers = min(items, threads);
+  const int64_t inputs_size = kElements * element_stride(block_tiles, d.in_channels);
+  const int64_t sums_size = kElements * element_stride(block_tiles, kBlockChannels);
   const Scratch scratch = stream.scratch(static_cast<size_t>(workers * (inputs_size + sums_size) + d.in_channels) * 4);
   float* const zeros = scratch.f32() + workers * (inputs_size + sums_size);
   __builtin_memset(zeros, 0, static_cast<size_t>(d.in_channels) * 4);
   int64_t next = 0;
-  // Each worker keeps its buffers from block to block. Blocks are independent: who takes which changes no bits.
+  // Each worker keeps its buffers from item to item. Items are independent: who takes which changes no bits.
   parallel_chunks(workers, [&](int64_t worker) {
     float* const inputs = scratch.f32() + worker * (inputs_size + sums_size);
     float* const sums = inputs + inputs_size;
     for (;;) {
-      const int64_t block = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
-      if (block >= blocks) break;
-      // Blocks as equal as can be, so that no thread waits long at the end.
+      const int64_t item = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+      if (item >= items) break;
+      // Blocks and shares as equal as can be, so that no thread waits long at the end.
+      const int64_t block = item / shares, share = item % shares;
       const int64_t first = tiles.count * block / blocks, count = tiles.count * (block + 1) / blocks - first;
       const int64_t rows = (count + kTileRows - 1) / kTileRows * kTileRows;
       transform_inputs(d, tiles, x, zeros, first, count, rows, inputs);
-      for (int64_t out = 0; out < d.out_channels; out += kBlockChannels) {
-        const int64_t channels = layout.piece_channels(out);
+      for (int64_t piece = pieces * share / shares; piece < pieces * (share + 1) / shares; ++piece) {
+        const int64_t out = piece * kBlockChannels, channels = layout.piece_channels(out);
         for (int64_t e = 0; e < kElements; ++e)
           for (int64_t panel = 0; panel < channels; panel += kTileCols)
             multiply_panel(inputs + e * element_stride(rows, d.in_channels), weight + layout.panel(e, out + panel),
@@ -316,25 +348,36 @@ void winograd_transform_weight(Stream&, const Conv2dDims& d, ConvDirection direc
   const bool forward = direction == ConvDirection::forward;
   const WeightLayout layout{forward ? d.in_channels : d.out_channels, forward ? d.out_channels : d.in_channels};
   const int64_t filter = 9 * d.in_channels;
-  // One chunk: kLanes channels of the product's columns.
-  parallel_chunks(layout.out_channels / kLanes, [&](int64_t chunk) {
-    const int64_t out = chunk * kLanes;
+  const bool streams = kElements * d.in_channels * d.out_channels * 4 > kStreamedBytes;
+  // One chunk: a panel of the product's columns. kLanes rows of it are gathered for all elements, and then written as
+  // one run for each: single vectors, 36 streams of them a power of two apart, would fall into the same sets of the
+  // caches.
+  parallel_chunks(layout.out_channels / kTileCols, [&](int64_t chunk) {
+    alignas(64) float rows[kElements][kLanes * kTileCols];
     for (int64_t in = 0; in < layout.in_channels; in += kLanes) {
-      alignas(64) vfloat taps[9][kLanes];  // [tap][input channel], lanes are output channels
-      for (int tap = 0; tap < 9; ++tap) {
-        // backward_data is a convolution of dy with the filters turned by half a turn and their two channels exchanged.
+      for (int64_t half = 0; half < kTileCols; half += kLanes) {
+        const int64_t out = chunk * kTileCols + half;
+        alignas(64) vfloat taps[9][kLanes];  // [tap][input channel], lanes are output channels
+        for (int tap = 0; tap < 9; ++tap) {
+          // backward_data is a convolution of dy with the filters turned by half a turn and their channels exchanged.
+          for (int i = 0; i < kLanes; ++i)
+            taps[tap][i] = forward ? load(w + (out + i) * filter + tap * d.in_channels + in)
+                                   : load(w + (in + i) * filter + (8 - tap) * d.in_channels + out);
+          if (forward) transpose(taps[tap]);
+        }
         for (int i = 0; i < kLanes; ++i)
-          taps[tap][i] = forward ? load(w + (out + i) * filter + tap * d.in_channels + in)
-                                 : load(w + (in + i) * filter + (8 - tap) * d.in_channels + out);
-        if (forward) transpose(taps[tap]);
+          transform_2d<FilterTransform>(
+              [&](int r, int q) __attribute__((always_inline)) { return taps[r * 3 + q][i]; },
+              [&](int e, vfloat value)
+                  __attribute__((always_inline)) { store(rows[e] + i * kTileCols + half, value); });
       }
-      for (int i = 0; i < kLanes; ++i) {
-        transform_2d<FilterTransform>(
-            [&](int r, int q) __attribute__((always_inline)) { return taps[r * 3 + q][i]; },
-            [&](int e, vfloat value)
-                __attribute__((always_inline)) { store(transformed + layout.at(e, in + i, out), value); });
+      for (int64_t e = 0; e < kElements; ++e) {
+        float* to = transformed + layout.panel(e, chunk * kTileCols) + in * kTileCols;
+        for (int64_t i = 0; i < kLanes * kTileCols; i += kLanes)
+          streams ? store_streaming(to + i, load(rows[e] + i)) : store(to + i, load(rows[e] + i));
       }
     }
+    if (streams) finish_streaming();
   });
 }
 

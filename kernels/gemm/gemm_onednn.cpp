@@ -1,6 +1,5 @@
 #include "vtl/kernels/gemm/gemm_onednn.h"
 
-#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -111,33 +110,14 @@ bool multiply(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut&
   return true;
 }
 
-const void* advance(const void* data, DType dtype, int64_t elements) {
-  return static_cast<const char*>(data) + elements * static_cast<int64_t>(size_of(dtype));
-}
-void* advance(void* data, DType dtype, int64_t elements) {
-  return static_cast<char*>(data) + elements * static_cast<int64_t>(size_of(dtype));
-}
-
-// The product with the value before the activation saved: blocks of rows, so that the activation finds it in the cache.
-constexpr int64_t kSavedBlockBytes = int64_t{1} << 20;
-
+// The product with the value before the activation saved.
 bool multiply_and_save(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& dims,
                        float alpha, const Epilogue& epilogue, const Weight& weight) {
-  const int64_t row_bytes = dims.n * static_cast<int64_t>(size_of(c.dtype));
-  const int64_t block = dims.batch > 1 ? dims.m : std::max<int64_t>(64, kSavedBlockBytes / row_bytes / 64 * 64);
-  for (int64_t i = 0; i < dims.m; i += block) {
-    const GemmDims part{std::min(block, dims.m - i), dims.n, dims.k, dims.batch};
-    Matrix rows = a;
-    rows.data = advance(a.data, a.dtype, a.transpose == Transpose::yes ? i : i * a.stride);
-    MatrixOut out = c;
-    out.data = advance(c.data, c.dtype, i * c.stride);
-    Epilogue at = epilogue;
-    if (at.residual) at.residual = advance(at.residual, c.dtype, i * c.stride);
-    at.preactivation = advance(at.preactivation, c.dtype, i * c.stride);
-    if (!multiply(stream, rows, b, out, part, alpha, at, weight)) return false;
-    for (int64_t s = 0; s < dims.batch; ++s)
-      activate_rows(stream, epilogue.activation, c.dtype, advance(at.preactivation, c.dtype, s * c.batch_stride),
-                    advance(out.data, c.dtype, s * c.batch_stride), part.m, dims.n, c.stride);
+  if (!multiply(stream, a, b, c, dims, alpha, epilogue, weight)) return false;
+  for (int64_t i = 0; i < dims.batch; ++i) {
+    const int64_t offset = i * c.batch_stride * static_cast<int64_t>(size_of(c.dtype));
+    activate_rows(stream, epilogue.activation, c.dtype, static_cast<const char*>(epilogue.preactivation) + offset,
+                  static_cast<char*>(c.data) + offset, dims.m, dims.n, c.stride);
   }
   return true;
 }

@@ -17,7 +17,7 @@ namespace vtl::finetune {
 // How much is drawn and learned. The defaults keep two cores busy for a few minutes.
 struct DemoWork {
   int64_t source_train = 100, source_val = 8;  // pictures of each class
-  int64_t target_train = 5, target_val = 25;
+  int64_t target_train = 4, target_val = 25;
   int64_t input_size = 64;                                            // of the two backbones of the demonstration
   int64_t resnet_epochs = 3, vit_epochs = 28;                         // of pretraining
   int64_t scratch_epochs = 30, head_epochs = 20, tuning_epochs = 15;  // tuning: partial, full and lora

@@ -13,9 +13,11 @@ foreach(folder core layers optim models io tools/finetune)
   install(DIRECTORY ${folder}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/vtl/${folder} FILES_MATCHING PATTERN "*.h"
           PATTERN "json.h" EXCLUDE PATTERN "*_table.h" EXCLUDE)
 endforeach()
-# Of the kernels, what the layers' headers speak of.
-install(FILES kernels/activation_kind.h kernels/epilogue.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/vtl/kernels)
-install(FILES kernels/conv2d/conv2d.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/vtl/kernels/conv2d)
+# Of the kernels, what the headers above speak of.
+foreach(header activation_kind.h epilogue.h parameter_span.h adamw/adamw.h conv2d/conv2d.h)
+  get_filename_component(folder ${header} DIRECTORY)
+  install(FILES kernels/${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/vtl/kernels/${folder})
+endforeach()
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/vtl-config.cmake.in ${PROJECT_BINARY_DIR}/vtl-config.cmake
                               INSTALL_DESTINATION ${vtl_package_dir})

@@ -127,15 +127,17 @@ Tensor batchnorm_frozen(const Tensor& x, const Tensor& weight, const Tensor& bia
   kernels::batchnorm_apply(stream(), x.dtype(), x.data(), {running_mean.f32(), rstd.f32(), weight.f32(), bias.f32()}, residual.data(),
                            activation, y.data(), dims);
   if (!learns(x, weight, bias, residual)) return y;
-  const bool from_output = saves_output(activation, residual);
+  // The input is read again for the gradient of the weight, or where the output does not tell the activation's derivative.
+  const bool needs_input = learns(weight) || !kernels::activation_backward_takes_output(activation);
+  const bool from_output = !needs_input || saves_output(activation, residual);
   record("batchnorm_frozen", {&y}, {&x, &weight, &bias, &residual},
-         [x = x.value(), weight = weight.value(), bias = bias.value(), mean = running_mean, rstd,
-          residual = from_output ? Tensor() : residual.value(), y = from_output ? y.value() : Tensor(), activation, dims](Grads& g) {
+         [x = needs_input ? x.value() : Tensor(), dtype = x.dtype(), weight = weight.value(), bias = bias.value(), mean = running_mean, rstd,
+          residual = from_output ? Tensor() : residual.value(), y = from_output && activation != Activation::none ? y.value() : Tensor(), activation, dims](Grads& g) {
            const Tensor dy = g.out();
            const Dest dx = g.dest(0), dweight = g.dest(1), dbias = g.dest(2);
            const bool pass_on = activation == Activation::none;
            const Dest dresidual = pass_on ? Dest{} : g.dest(3);
-           kernels::batchnorm_frozen_backward(stream(), x.dtype(), dy.data(), {x.data(), residual.data(), y.data()},
+           kernels::batchnorm_frozen_backward(stream(), dtype, dy.data(), {x.data(), residual.data(), y.data()},
                                               {mean.f32(), rstd.f32(), weight.f32(), bias.f32()}, activation, dx, dresidual, dweight, dbias,
                                               dims);
            if (pass_on) hand_on(g, 3, dy);

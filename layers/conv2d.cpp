@@ -51,16 +51,18 @@ Tensor run(const Tensor& x, const Tensor& weight, const Tensor& bias, std::span<
   std::vector<const Tensor*> inputs{&x, &weight, &bias};
   for (const auto& adapter : adapters) inputs.insert(inputs.end(), {&adapter.a, &adapter.b});
   if (!learns(std::span<const Tensor* const>(inputs))) return y;
+  // Only the gradients of weights read the input again.
+  const bool needs_input = learns(weight, bias) || !adapters.empty();
   record("conv2d", {&y}, inputs,
-         [x = x.value(), weight = weight.value(), adapters = std::vector<Adapter>(adapters.begin(), adapters.end()), inner, dims,
+         [x = needs_input ? x.value() : Tensor(), dtype = x.dtype(), weight = weight.value(), adapters = std::vector<Adapter>(adapters.begin(), adapters.end()), inner, dims,
           inner_dims, pixels, packed](Grads& g) {
            const Tensor dy = g.out();
            const Dest dweight = g.dest(1), dbias = g.dest(2);
            if (dweight.wanted() || dbias.wanted())
-             kernels::conv2d_backward_weight(stream(), dims, x.data(), x.dtype(), dy.data(), dy.dtype(), dweight, dbias);
+             kernels::conv2d_backward_weight(stream(), dims, x.data(), dtype, dy.data(), dy.dtype(), dweight, dbias);
            const Dest dx = g.dest(0);
            if (dx.wanted())
-             kernels::conv2d_backward_data(stream(), dims, dy.data(), dy.dtype(), weight.data(), weight.dtype(), dx, x.dtype(),
+             kernels::conv2d_backward_data(stream(), dims, dy.data(), dy.dtype(), weight.data(), weight.dtype(), dx, dtype,
                                            packed.backward.get());
            for (size_t i = 0; i < adapters.size(); ++i) {
              const auto& adapter = adapters[i];
@@ -75,10 +77,10 @@ Tensor run(const Tensor& x, const Tensor& weight, const Tensor& bias, std::span<
              kernels::gemm(stream(), {dy.data(), dy.dtype(), out}, {adapter.b.data(), adapter.b.dtype(), rank},
                            {du.data(), du.dtype(), rank}, {pixels, rank, out}, adapter.scale);
              if (da.wanted())
-               kernels::conv2d_backward_weight(stream(), inner_dims(rank), x.data(), x.dtype(), du.data(), du.dtype(), da, {});
+               kernels::conv2d_backward_weight(stream(), inner_dims(rank), x.data(), dtype, du.data(), du.dtype(), da, {});
              if (dx.wanted())
                kernels::conv2d_backward_data(stream(), inner_dims(rank), du.data(), du.dtype(), adapter.a.data(), adapter.a.dtype(),
-                                             {dx.out, dx.out}, x.dtype());
+                                             {dx.out, dx.out}, dtype);
            }
          });
   return y;

@@ -74,7 +74,9 @@ Tensor run(const Tensor& x, const Tensor& weight, const Tensor& bias, std::span<
   }
   if (!learning) return y;
 
-  const auto backward = [x = x.value(), weight = weight.value(), adapters = std::vector<Adapter>(adapters.begin(), adapters.end()),
+  // Only the gradients of weights read the input again.
+  const bool needs_input = learns(weight) || !adapters.empty();
+  const auto backward = [x = needs_input ? x.value() : Tensor(), dtype = x.dtype(), weight = weight.value(), adapters = std::vector<Adapter>(adapters.begin(), adapters.end()),
                          inner, before, activation, packed, rows, in, out, flat](Grads& g) {
     Tensor dy = g.out();
     Dest dbias = g.dest(2);
@@ -95,7 +97,7 @@ Tensor run(const Tensor& x, const Tensor& weight, const Tensor& bias, std::span<
                     {.residual = dweight.addend});
     const Dest dx = g.dest(0);
     if (dx.wanted())
-      kernels::gemm(stream(), matrix(dy, out), matrix(weight, in), {dx.out, x.dtype(), in}, {rows, in, out}, 1,
+      kernels::gemm(stream(), matrix(dy, out), matrix(weight, in), {dx.out, dtype, in}, {rows, in, out}, 1,
                     {.residual = dx.addend}, packed.backward.get());
     for (size_t i = 0; i < adapters.size(); ++i) {
       const auto& adapter = adapters[i];
@@ -113,7 +115,7 @@ Tensor run(const Tensor& x, const Tensor& weight, const Tensor& bias, std::span<
         kernels::gemm(stream(), matrix(du, rank, Transpose::yes), matrix(x, in), {da.out, DType::f32, in}, {rank, in, rows}, 1,
                       {.residual = da.addend});
       if (dx.wanted())
-        kernels::gemm(stream(), matrix(du, rank), matrix(adapter.a, in), {dx.out, x.dtype(), in}, {rows, in, rank}, 1,
+        kernels::gemm(stream(), matrix(du, rank), matrix(adapter.a, in), {dx.out, dtype, in}, {rows, in, rank}, 1,
                       {.residual = dx.out});
     }
   };

@@ -31,8 +31,10 @@ constexpr int64_t kHugeWeightBlockTiles = 70 / kTileRows * kTileRows;
 constexpr int64_t kDepth = 128;
 // Output channels that are summed before they are transformed back.
 constexpr int64_t kBlockChannels = 64;
-// Transformed inputs and gradients of one block of backward_weight.
-constexpr int64_t kGradientBytes = int64_t{1536} << 10;
+// backward_weight: transformed inputs and gradients of one block; sums of one part, and of all.
+constexpr int64_t kPairBytes = int64_t{1} << 20;
+constexpr int64_t kPrivateSumsBytes = int64_t{4} << 20, kAllSumsBytes = int64_t{16} << 20, kMaxParts = 16;
+constexpr int64_t kSharedBytes = int64_t{10} << 20;  // of one block that all threads work on
 
 constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -341,6 +343,77 @@ void transform_pair(const Conv2dDims& d, const Tiles& tiles, const float* x, con
   }
 }
 
+// sums[e][o][c] = or += over `count` transformed tiles, for the output channels [begin, end).
+VTL_INLINE void multiply_pair(const Conv2dDims& d, int64_t e, int64_t begin, int64_t end, int64_t count,
+                              const float* inputs, const float* gradients, float* sums, Sums mode) {
+  const int64_t in = d.in_channels, out = d.out_channels;
+  for (int64_t o = begin; o < end; o += kStridedRows)
+    for (int64_t c = 0; c < in; c += kTileCols)
+      tile_product_strided(gradients + e * element_stride(count, out) + o, out,
+                           inputs + e * element_stride(count, in) + c, in, count, sums + (e * out + o) * in + c, in,
+                           mode);
+}
+
+int64_t tile_bytes(const Conv2dDims& d) { return kElements * (d.in_channels + d.out_channels) * 4; }
+int64_t sums_size(const Conv2dDims& d) { return kElements * d.in_channels * d.out_channels; }
+
+// Few channels: the tiles are cut into parts, each with sums of its own, and all threads work without waiting for each
+// other. The parts depend on the shape only, and so does the order of the sums.
+int64_t count_parts(const Conv2dDims& d, const Tiles& tiles) {
+  if (sums_size(d) * 4 > kPrivateSumsBytes) return 1;
+  return max(1, min(min(kMaxParts, kAllSumsBytes / (sums_size(d) * 4)), tiles.count / kBlockTiles));
+}
+
+void sum_parts(Stream& stream, const Conv2dDims& d, const Tiles& tiles, const float* x, const float* dy,
+               const float* zeros, int64_t parts, float* sums) {
+  const int64_t block = max(kBlockTiles, kPairBytes / tile_bytes(d)), workers = min(parts, compute_threads());
+  const int64_t inputs_size = kElements * element_stride(block, d.in_channels);
+  const int64_t worker_size = inputs_size + kElements * element_stride(block, d.out_channels);
+  const Scratch scratch = stream.scratch(static_cast<size_t>(workers * worker_size) * 4);
+  int64_t next = 0;
+  parallel_chunks(workers, [&](int64_t worker) {
+    float* const inputs = scratch.f32() + worker * worker_size;
+    float* const gradients = inputs + inputs_size;
+    for (;;) {
+      const int64_t part = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED);
+      if (part >= parts) break;
+      const int64_t begin = tiles.count * part / parts, end = tiles.count * (part + 1) / parts;
+      for (int64_t first = begin; first < end; first += block) {
+        const int64_t count = min(block, end - first);
+        transform_pair(d, tiles, x, dy, zeros, first, 0, count, count, inputs, gradients);
+        for (int64_t e = 0; e < kElements; ++e)
+          multiply_pair(d, e, 0, d.out_channels, count, inputs, gradients, sums + part * sums_size(d),
+                        first == begin ? Sums::overwrite : Sums::add);
+      }
+    }
+  });
+}
+
+// Many channels: the sums exist once, and the threads share them. A few large blocks, because the sums are read and
+// written for each, and all threads meet after each.
+void sum_blocks(Stream& stream, const Conv2dDims& d, const Tiles& tiles, const float* x, const float* dy,
+                const float* zeros, float* sums) {
+  const int64_t blocks = min(4, tiles.count * tile_bytes(d) / kSharedBytes + 1),
+                block = (tiles.count + blocks - 1) / blocks;
+  const int64_t inputs_size = kElements * element_stride(block, d.in_channels);
+  const Scratch scratch =
+      stream.scratch(static_cast<size_t>(inputs_size + kElements * element_stride(block, d.out_channels)) * 4);
+  float* const inputs = scratch.f32();
+  float* const gradients = inputs + inputs_size;
+  const int64_t pieces = (d.out_channels + kBlockChannels - 1) / kBlockChannels;
+  for (int64_t first = 0; first < tiles.count; first += block) {
+    const int64_t count = min(block, tiles.count - first);
+    parallel_for(count, 8, [&](int64_t begin, int64_t end) {
+      transform_pair(d, tiles, x, dy, zeros, first, begin, end, count, inputs, gradients);
+    });
+    parallel_chunks(kElements * pieces, [&](int64_t chunk) {
+      const int64_t o = chunk % pieces * kBlockChannels;
+      multiply_pair(d, chunk / pieces, o, min(d.out_channels, o + kBlockChannels), count, inputs, gradients, sums,
+                    first == 0 ? Sums::overwrite : Sums::add);
+    });
+  }
+}
+
 }  // namespace
 
 void winograd_transform_weight(Stream&, const Conv2dDims& d, ConvDirection direction, const float* w,
@@ -403,37 +476,15 @@ void winograd_backward_data(Stream& stream, const Conv2dDims& d, const float* dy
 
 void winograd_backward_weight(Stream& stream, const Conv2dDims& d, const float* x, const float* dy, Dest dweight) {
   const Tiles tiles(d);
-  const int64_t in = d.in_channels, out = d.out_channels;
-  // The sums are read and written once for each block: blocks are at least as large as the sums.
-  const int64_t block_bytes = max(kGradientBytes, kElements * in * out * 4);
-  const int64_t block = min(tiles.count, max(kBlockTiles, block_bytes / (kElements * (in + out) * 4)));
-  const int64_t inputs_size = kElements * element_stride(block, in),
-                gradients_size = kElements * element_stride(block, out);
-  const int64_t widest = max(in, out);
-  const Scratch scratch =
-      stream.scratch(static_cast<size_t>(inputs_size + gradients_size + kElements * in * out + widest) * 4);
-  float* const inputs = scratch.f32();
-  float* const gradients = inputs + inputs_size;
-  float* const sums = gradients + gradients_size;  // [e][out][in]
-  float* const zeros = sums + kElements * out * in;
+  const int64_t in = d.in_channels, out = d.out_channels, parts = count_parts(d, tiles), widest = max(in, out);
+  const Scratch scratch = stream.scratch(static_cast<size_t>(parts * sums_size(d) + widest) * 4);
+  float* const sums = scratch.f32();  // [part][e][out][in]
+  float* const zeros = sums + parts * sums_size(d);
   __builtin_memset(zeros, 0, static_cast<size_t>(widest) * 4);
-
-  for (int64_t first = 0; first < tiles.count; first += block) {
-    const int64_t count = min(block, tiles.count - first);
-    parallel_for(count, 8, [&](int64_t begin, int64_t end) {
-      transform_pair(d, tiles, x, dy, zeros, first, begin, end, count, inputs, gradients);
-    });
-    const int64_t pieces = (out + kBlockChannels - 1) / kBlockChannels;
-    parallel_chunks(kElements * pieces, [&](int64_t chunk) {
-      const int64_t e = chunk / pieces, o_begin = chunk % pieces * kBlockChannels,
-                    o_end = min(out, o_begin + kBlockChannels);
-      for (int64_t o = o_begin; o < o_end; o += kStridedRows)
-        for (int64_t c = 0; c < in; c += kTileCols)
-          tile_product_strided(gradients + e * element_stride(count, out) + o, out,
-                               inputs + e * element_stride(count, in) + c, in, count, sums + (e * out + o) * in + c, in,
-                               first == 0 ? Sums::overwrite : Sums::add);
-    });
-  }
+  if (parts > 1)
+    sum_parts(stream, d, tiles, x, dy, zeros, parts, sums);
+  else
+    sum_blocks(stream, d, tiles, x, dy, zeros, sums);
 
   auto* to = static_cast<float*>(dweight.out);
   const auto* addend = static_cast<const float*>(dweight.addend);
@@ -441,7 +492,12 @@ void winograd_backward_weight(Stream& stream, const Conv2dDims& d, const float* 
     for (int64_t o = begin; o < end; ++o)
       for (int64_t c = 0; c < in; c += kLanes) {
         transform_2d<FilterGradientTransform>(
-            [&](int r, int q) __attribute__((always_inline)) { return load(sums + ((r * 6 + q) * out + o) * in + c); },
+            [&](int r, int q) __attribute__((always_inline)) {
+              const float* from = sums + ((r * 6 + q) * out + o) * in + c;
+              vfloat sum = load(from);
+              for (int64_t part = 1; part < parts; ++part) sum += load(from + part * sums_size(d));
+              return sum;
+            },
             [&](int e, vfloat value) __attribute__((always_inline)) {
               const int64_t at = (o * 9 + e) * in + c;
               store(to + at, addend ? load(addend + at) + value : value);

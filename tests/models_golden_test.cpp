@@ -255,11 +255,12 @@ void check_fp32(const json& golden) {
 }
 
 // Twice PyTorch's deviation under autocast. Autocast adds up the branches of a transformer in f32, where our
-// activations are bf16: 2 * depth roundings by half of 2^-8 each, which is the floor below.
+// activations are bf16: 2 * depth roundings by half of 2^-8 each, a random walk; the largest of the 40 logits of a batch lies
+// about three of its standard deviations out, which is the floor below.
 void check_bf16(const json& golden, bool trains) {
   const json& torch = golden.at("torch_bf16_error");
   const Deviations found = Case(golden, Precision::bf16).measure(trains ? Losses::both : Losses::none);
-  const double rounding = has_kinks(golden) ? 0 : 0x1p-9 * std::sqrt(2.0 * 12) * 2;
+  const double rounding = has_kinks(golden) ? 0 : 0x1p-9 * std::sqrt(2.0 * 12) * 3;
   const auto goal = [&](double own) { return std::max(2 * own, rounding); };
   CHECK(found.eval_logits < goal(field(torch, "eval_logits")));
   CHECK(found.train_logits < goal(field(torch, "train_logits")));

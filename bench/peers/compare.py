@@ -2,13 +2,14 @@
 
     python compare.py --vtl build/bench/vtl_step_bench [--python PYTHON] [--only resnet18] [--rounds 3] [--steps 8] [--out bench/results]
 
-For each row: one short run of PyTorch in each memory layout chooses the better one; then vtl and PyTorch take turns, A B A B,
+For each row: one short run of PyTorch in each of its settings (memory layout; for bf16 inference autocast or a cast model) chooses the best; then vtl and PyTorch take turns, A B A B,
 --rounds times, each run a process of its own. A figure is the median over the rounds of the runs' median images a second; memory is the
 largest resident set of the process. Writes OUT/peers_DATE_CPU.json (every single run) and .md (the table with the command).
 """
 
 import argparse
 import datetime
+import itertools
 import json
 import platform
 import re
@@ -21,6 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LAYOUTS = ("nchw", "channels_last")
+BF16_INFERENCE = ("autocast", "cast")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Row:
     def flags(self) -> list[str]:
         flags = ["--model", self.model, "--mode", self.mode, "--precision", self.precision, "--batch", str(self.batch)]
         return flags + (["--lora", str(self.lora)] if self.lora else [])
+
+    def torch_settings(self) -> list[tuple[str, ...]]:
+        if (self.mode, self.precision) == ("infer", "bf16"):
+            return list(itertools.product(LAYOUTS, BF16_INFERENCE))
+        return [(layout,) for layout in LAYOUTS]
 
     def __str__(self) -> str:
         lora = f" LoRA r={self.lora}" if self.lora else ""
@@ -69,13 +76,14 @@ def measure(row: Row, args: argparse.Namespace) -> dict:
     common = ["--threads", str(args.threads)]
     vtl = [*shlex.split(args.vtl), *row.flags(), *common, "--steps", str(args.steps)]
     torch = [args.python, str(HERE / "torch_peer.py"), *row.flags(), *common]
-    trials = {layout: run([*torch, "--layout", layout, "--steps", "3"]) for layout in LAYOUTS}
-    layout = max(LAYOUTS, key=lambda name: trials[name]["images_per_second"])
+    commands = {" ".join(setting): [*torch, *itertools.chain(*zip(("--layout", "--bf16"), setting))] for setting in row.torch_settings()}
+    trials = {setting: run([*command, "--steps", "3"]) for setting, command in commands.items()}
+    best = max(trials, key=lambda setting: trials[setting]["images_per_second"])
     runs = {"vtl": [], "torch": []}
     for _ in range(args.rounds):
         runs["vtl"].append(run(vtl))
-        runs["torch"].append(run([*torch, "--layout", layout, "--steps", str(args.steps)]))
-    return {"row": str(row), "batch": row.batch, "torch_layout": layout, "layout_trials": trials, "runs": runs, **figures(runs)}
+        runs["torch"].append(run([*commands[best], "--steps", str(args.steps)]))
+    return {"row": str(row), "batch": row.batch, "torch_setting": best, "torch_trials": trials, "runs": runs, **figures(runs)}
 
 
 def figures(runs: dict) -> dict:
@@ -105,16 +113,16 @@ def markdown(content: dict) -> str:
         f"# vtl and PyTorch side by side, {facts['date']}", "",
         f"{facts['cpu']}, {facts['threads']} threads; vtl {facts['commit']}; torch {facts['torch']}, timm {facts['timm']}, peft {facts['peft']}.",
         f"Images a second: median of {facts['rounds']} alternating runs of {facts['steps']} steps each, lowest to highest run in brackets;",
-        "PyTorch eager in the better of its two memory layouts. Ratio above 1: vtl is faster. Memory: peak resident set, MiB.", "",
+        "PyTorch eager in the best of its settings (layout, and for bf16 inference autocast or the whole model cast). Ratio above 1: vtl is faster. Memory: peak resident set, MiB.", "",
         f"    {facts['command']}", "",
-        "| work | batch | vtl | PyTorch | layout | ratio | vtl MiB | PyTorch MiB |",
+        "| work | batch | vtl | PyTorch | its setting | ratio | vtl MiB | PyTorch MiB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in content["rows"]:
         def cell(engine):
             low, high = row["spread"][engine]
             return f"{row['images_per_second'][engine]:.2f} ({low:.2f} to {high:.2f})"
-        lines.append(f"| {row['row']} | {row['batch']} | {cell('vtl')} | {cell('torch')} | {row['torch_layout']} | **{row['speed_ratio']:.2f}** | "
+        lines.append(f"| {row['row']} | {row['batch']} | {cell('vtl')} | {cell('torch')} | {row['torch_setting']} | **{row['speed_ratio']:.2f}** | "
                      f"{row['peak_rss_mib']['vtl']:.0f} | {row['peak_rss_mib']['torch']:.0f} |")
     return "\n".join(lines) + "\n"
 
@@ -139,7 +147,7 @@ def main():
         content["rows"].append(measure(row, args))
         result = content["rows"][-1]
         print(f"{row}: vtl {result['images_per_second']['vtl']:.2f}, PyTorch {result['images_per_second']['torch']:.2f} images/s "
-              f"({result['torch_layout']}), ratio {result['speed_ratio']:.2f}", file=sys.stderr, flush=True)
+              f"({result['torch_setting']}), ratio {result['speed_ratio']:.2f}", file=sys.stderr, flush=True)
         path = write(content, args.out)  # after every row, so that a run cut short leaves what it has
     print(path)
 

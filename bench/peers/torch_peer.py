@@ -4,8 +4,8 @@
 
 The work is that of vtl_step_bench: synthetic images in memory; training is forward (dropout off, BatchNorm with batch
 statistics), mean cross entropy, backward and one fused AdamW step; inference is the forward pass in evaluation mode. bf16 is
-autocast, PyTorch's own recommendation. With --lora R, PEFT adapters of rank R on every linear layer of the blocks
-learn, and the head; everything else is frozen, BatchNorm with running statistics.
+autocast, PyTorch's own recommendation, or for inference the whole model cast. With --lora R, PEFT adapters of rank R on every
+linear layer of the blocks learn, and the head; everything else is frozen, BatchNorm with running statistics.
 """
 
 import argparse
@@ -30,12 +30,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mode", choices=("train", "infer"), required=True)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--layout", choices=("nchw", "channels_last"), default="channels_last")
+    parser.add_argument("--bf16", choices=("autocast", "cast"), default="autocast", help="cast: the weights too, inference only")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=8, help=f"timed steps, after {WARMUP} untimed ones")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, default=224, help="pixels a side")
     parser.add_argument("--lora", type=int, default=0, metavar="RANK")
     return parser.parse_args()
+
+
+def casts(args: argparse.Namespace) -> bool:
+    return args.mode == "infer" and args.precision == "bf16" and args.bf16 == "cast"
 
 
 def build(args: argparse.Namespace) -> torch.nn.Module:
@@ -46,6 +51,8 @@ def build(args: argparse.Namespace) -> torch.nn.Module:
         model = peft.get_peft_model(model, config)
     if args.layout == "channels_last":
         model = model.to(memory_format=torch.channels_last)
+    if casts(args):
+        model = model.to(torch.bfloat16)
     return model.train(args.mode == "train" and not args.lora)
 
 
@@ -54,10 +61,12 @@ def stepper(args: argparse.Namespace, model: torch.nn.Module):
     torch.manual_seed(0)
     layout = torch.channels_last if args.layout == "channels_last" else torch.contiguous_format
     images = torch.randn(args.batch, 3, args.size, args.size).contiguous(memory_format=layout)
+    if casts(args):
+        images = images.to(torch.bfloat16)
     labels = torch.arange(args.batch) % CLASSES
 
     def autocast():
-        return torch.autocast("cpu", torch.bfloat16) if args.precision == "bf16" else contextlib.nullcontext()
+        return torch.autocast("cpu", torch.bfloat16) if args.precision == "bf16" and not casts(args) else contextlib.nullcontext()
 
     def infer():
         with torch.inference_mode(), autocast():
@@ -95,7 +104,7 @@ def main():
     deciles = statistics.quantiles(times, n=10, method="inclusive") if len(times) > 1 else times * 9
     print(json.dumps({
         "engine": f"torch {torch.__version__}",
-        "model": args.model, "mode": args.mode, "precision": args.precision, "layout": args.layout, "batch": args.batch,
+        "model": args.model, "mode": args.mode, "precision": args.precision, "layout": args.layout, "bf16": args.bf16, "batch": args.batch,
         "lora": args.lora, "threads": args.threads, "steps": args.steps,
         "images_per_second": args.batch / statistics.median(times),
         "p10": args.batch / deciles[8],

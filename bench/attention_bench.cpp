@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "vtl/bench/harness/values.h"
 #include "vtl/core/context.h"
 #include "vtl/core/error.h"
 #include "vtl/core/tensor.h"
@@ -31,23 +32,12 @@ struct Problem {
         dtype(dtype),
         packed{tokens * 3 * heads * head_dim, head_dim, 3 * heads * head_dim},
         dense(HeadStrides::token_major(tokens, heads, head_dim)),
-        qkv(filled({batch, tokens, 3 * heads * head_dim})),
-        out(filled({batch, tokens, heads * head_dim})),
-        dout(filled(out.shape())),
-        dqkv(filled(qkv.shape())),
+        qkv(bench::values({batch, tokens, 3 * heads * head_dim}, dtype)),
+        out(bench::values({batch, tokens, heads * head_dim}, dtype)),
+        dout(bench::values(out.shape(), dtype)),
+        dqkv(bench::values(qkv.shape(), dtype)),
         lse(Tensor::zeros({batch, heads, tokens}, DType::f32, Device::cpu())) {}
 
-  Tensor filled(const Shape& shape) const {
-    Tensor t = Tensor::empty(shape, dtype, Device::cpu());
-    for (int64_t i = 0; i < t.numel(); ++i) {
-      const float value = static_cast<float>(i * 2654435761 % 1000) * 2e-3f - 1;
-      if (dtype == DType::bf16)
-        static_cast<bf16*>(t.data())[i] = bf16(value);
-      else
-        t.f32()[i] = value;
-    }
-    return t;
-  }
   void* part(const Tensor& t, int64_t which) const {
     return static_cast<char*>(t.data()) + static_cast<size_t>(which * dims.heads * dims.head_dim) * size_of(dtype);
   }

@@ -4,7 +4,9 @@
 #include <benchmark/benchmark.h>
 
 #include "vtl/bench/harness/machine.h"
+#include "vtl/bench/harness/values.h"
 #include "vtl/core/tensor.h"
+#include "vtl/kernels/fold_batchnorm/fold_batchnorm.h"
 
 namespace {
 
@@ -72,6 +74,20 @@ void backward(benchmark::State& state, const Shape2& s, DType dtype) {
   }
   bench::report_bytes(state, static_cast<double>(d.x.bytes()) * (s.residual ? 7 : 5));
 }
+
+// Of the largest convolution of ResNet-50, as prediction does once per model.
+void fold(benchmark::State& state, DType dtype) {
+  constexpr kernels::FoldDims kDims{512, 512 * 9, 1e-5f};
+  const Tensor weight = bench::values({kDims.rows, kDims.columns}, dtype), folded = bench::values(weight.shape(), dtype),
+               bias = bench::values({kDims.rows}, DType::f32), variance = Tensor::zeros({kDims.rows}, DType::f32, Device::cpu());
+  Stream stream(Device::cpu());
+  for (auto _ : state)
+    kernels::fold_batchnorm(stream, dtype, weight.data(), nullptr, {bias.f32(), variance.f32(), bias.f32(), bias.f32()},
+                            folded.data(), bias.f32(), kDims);
+  bench::report_bytes(state, 2.0 * static_cast<double>(weight.bytes()));
+}
+BENCHMARK_CAPTURE(fold, resnet50_layer4/f32, DType::f32)->UseRealTime();
+BENCHMARK_CAPTURE(fold, resnet50_layer4/bf16, DType::bf16)->UseRealTime();
 
 [[maybe_unused]] const bool registered = [] {
   for (const auto& shape : kShapes)

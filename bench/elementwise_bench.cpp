@@ -1,10 +1,11 @@
-// Memory-bound operations at the shapes of ViT-B/16 and EfficientNet-B0: GB/s of the bytes that must move.
+// Memory-bound operations at the shapes of ViT-B/16 and EfficientNet-B0: the bytes that must move.
 #include <benchmark/benchmark.h>
 
 #include <string>
 #include <utility>
-#include <vector>
 
+#include "vtl/bench/harness/machine.h"
+#include "vtl/bench/harness/values.h"
 #include "vtl/core/context.h"
 #include "vtl/core/error.h"
 #include "vtl/core/step_state.h"
@@ -15,26 +16,14 @@
 #include "vtl/kernels/drop_path/drop_path.h"
 #include "vtl/kernels/dropout/dropout.h"
 #include "vtl/kernels/scale/scale.h"
-#include "vtl/kernels/softmax_xent/softmax_xent.h"
 
 namespace {
 
 using namespace vtl;
+using bench::values;
 using kernels::Activation;
 
 constexpr int64_t kBatch = 8, kTokens = 197, kDim = 768, kHidden = 3072;
-
-Tensor values(const Shape& shape, DType dtype) {
-  Tensor t = Tensor::empty(shape, dtype, Device::cpu());
-  for (int64_t i = 0; i < t.numel(); ++i) {
-    const float value = static_cast<float>(i * 2654435761 % 1000) * 2e-3f - 1;
-    if (dtype == DType::bf16)
-      static_cast<bf16*>(t.data())[i] = bf16(value);
-    else
-      t.f32()[i] = value;
-  }
-  return t;
-}
 
 // `call` moves `passes` times the bytes of a tensor of `shape`.
 template <class Call>
@@ -45,8 +34,7 @@ void add_bench(const std::string& name, const Shape& shape, int passes, Call cal
         [=](benchmark::State& state) {
           const Tensor x = values(shape, dtype), y = values(shape, dtype), z = values(shape, dtype);
           for (auto _ : state) call(dtype, x, y, z);
-          state.counters["GB/s"] = benchmark::Counter(static_cast<double>(x.bytes()) * passes * 1e-9,
-                                                      benchmark::Counter::kIsIterationInvariantRate);
+          bench::report_bytes(state, static_cast<double>(x.bytes()) * passes);
         })
         ->Unit(benchmark::kMillisecond)
         ->UseRealTime();
@@ -107,10 +95,6 @@ const int kRegistered = [] {
           kernels::gate_backward(stream(), t, x.data(), y.data(), gates.data(), {z.data()}, {dgates.data()}, dims);
         });
   }
-  add_bench("softmax_xent_forward/imagenet", {256, 1000}, 1, [=](DType t, auto& x, auto&, auto&) {
-    static const std::vector<int64_t> labels(256, 7);
-    kernels::softmax_xent_forward(stream(), t, x.data(), {labels.data()}, nullptr, sums.f32(), nullptr, {256, 1000});
-  });
   return 0;
 }();
 

@@ -6,6 +6,7 @@
 
 #include "vtl/core/context.h"
 #include "vtl/layers/elementwise.h"
+#include "vtl/tests/harness/activation_value.h"
 #include "vtl/tests/harness/op_case.h"
 
 namespace {
@@ -17,30 +18,6 @@ using kernels::Activation;
 constexpr Activation kKinds[] = {Activation::none,       Activation::relu,     Activation::relu6,
                                  Activation::silu,       Activation::gelu_erf, Activation::gelu_tanh,
                                  Activation::gelu_quick, Activation::sigmoid};
-
-double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
-
-double define(Activation kind, double x) {
-  switch (kind) {
-    case Activation::none:
-      return x;
-    case Activation::relu:
-      return std::max(x, 0.0);
-    case Activation::relu6:
-      return std::min(std::max(x, 0.0), 6.0);
-    case Activation::silu:
-      return x * sigmoid(x);
-    case Activation::gelu_erf:
-      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case Activation::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case Activation::gelu_quick:
-      return x * sigmoid(1.702 * x);
-    case Activation::sigmoid:
-      return sigmoid(x);
-  }
-  return 0;
-}
 
 // f(x + bias) with gradients to both, which no layer of its own needs.
 Tensor biased_activation(const Tensor& x, const Tensor& bias, Activation kind) {
@@ -67,7 +44,7 @@ TEST_CASE("activations follow their definitions") {
       op.inputs = {{"x", shape, vtl::test::Kind::activation, -4, 8}};
       op.define = [=](const auto& in) {
         Values y = in[0];
-        for (auto& v : y) v = define(kind, v);
+        for (auto& v : y) v = activation_value(kind, v);
         return y;
       };
       op.run = [=](const auto& in) { return layers::activation(in[0], kind); };
@@ -84,7 +61,7 @@ TEST_CASE("a bias is added before the activation and gets the column sums") {
                    {"bias", {cols}, vtl::test::Kind::parameter}};
       op.define = [=, cols = cols](const auto& in) {
         Values y = in[0];
-        for (size_t i = 0; i < y.size(); ++i) y[i] = define(kind, y[i] + in[1][i % static_cast<size_t>(cols)]);
+        for (size_t i = 0; i < y.size(); ++i) y[i] = activation_value(kind, y[i] + in[1][i % static_cast<size_t>(cols)]);
         return y;
       };
       op.run = [=](const auto& in) { return biased_activation(in[0], in[1], kind); };
@@ -104,11 +81,11 @@ TEST_CASE("activations keep their accuracy far from zero, and only NaN makes NaN
     kernels::activation_forward(stream(), DType::f32, kind, x.data(), nullptr, y.data(), {1, kCount});
     double worst = 0;
     for (size_t i = 0; i < kCount; ++i)
-      worst = std::max(worst, std::abs(define(kind, x[i]) - y[i]) / (1 + std::abs(static_cast<double>(x[i]))));
+      worst = std::max(worst, std::abs(activation_value(kind, x[i]) - y[i]) / (1 + std::abs(static_cast<double>(x[i]))));
     CHECK(worst <= 2e-7);
     kernels::activation_forward(stream(), DType::f32, kind, far, nullptr, far_y, {1, 5});
     for (int i = 0; i < 4; ++i)
-      CHECK(std::abs(far_y[i] - define(kind, far[i])) <= 2e-7 * (1 + std::abs(static_cast<double>(far[i]))));
+      CHECK(std::abs(far_y[i] - activation_value(kind, far[i])) <= 2e-7 * (1 + std::abs(static_cast<double>(far[i]))));
     CHECK(std::isnan(far_y[4]));
   }
 }

@@ -6,6 +6,7 @@
 
 #include "vtl/core/context.h"
 #include "vtl/kernels/batchnorm/batchnorm.h"
+#include "vtl/tests/harness/activation_value.h"
 #include "vtl/tests/harness/op_case.h"
 
 namespace {
@@ -15,28 +16,6 @@ using namespace vtl::test;
 using kernels::Activation;
 
 constexpr float kEps = 1e-3f;
-
-double activated(Activation kind, double z) {
-  switch (kind) {
-    case Activation::none:
-      return z;
-    case Activation::relu:
-      return std::max(z, 0.0);
-    case Activation::relu6:
-      return std::min(std::max(z, 0.0), 6.0);
-    case Activation::silu:
-      return z / (1 + std::exp(-z));
-    case Activation::gelu_erf:
-      return z * 0.5 * (1 + std::erf(z / std::sqrt(2.0)));
-    case Activation::gelu_tanh:
-      return 0.5 * z * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (z + 0.044715 * z * z * z)));
-    case Activation::gelu_quick:
-      return z / (1 + std::exp(-1.702 * z));
-    case Activation::sigmoid:
-      return 1 / (1 + std::exp(-z));
-  }
-  return z;
-}
 
 struct Statistics {
   Values mean, variance;  // biased
@@ -62,7 +41,7 @@ Values apply(const Values& x, const Statistics& s, const Values& weight, const V
   for (size_t i = 0; i < x.size(); ++i) {
     const size_t c = i % channels;
     const double z = (x[i] - s.mean[c]) * scale[c] + bias[c];
-    y[i] = activated(kind, z + (residual ? (*residual)[i] : 0.0));
+    y[i] = activation_value(kind, z + (residual ? (*residual)[i] : 0.0));
   }
   return y;
 }

@@ -8,10 +8,12 @@
 #include "vtl/core/error.h"
 #include "vtl/core/parallel.h"
 #include "vtl/kernels/conv2d/conv2d.h"
+#include "vtl/tests/harness/activation_value.h"
 #include "vtl/tests/harness/op_case.h"
 
 using namespace vtl;
 using namespace vtl::kernels;
+using test::activation_value;
 using test::Values;
 
 namespace {
@@ -76,19 +78,6 @@ struct EpilogueCase {
   bool scale = false, bias = false, residual = false, in_place = false, preactivation = false;
   Activation activation = Activation::none;
 };
-
-double activation_value(Activation activation, double x) {
-  switch (activation) {
-    case Activation::relu:
-      return std::max(x, 0.0);
-    case Activation::relu6:
-      return std::min(std::max(x, 0.0), 6.0);
-    case Activation::silu:
-      return x / (1 + std::exp(-x));
-    default:
-      return x;
-  }
-}
 
 void check_forward(const Conv2dDims& d, DType in, DType out, const EpilogueCase& t = {}) {
   CAPTURE(to_string(d));

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -16,9 +15,11 @@
 #include "vtl/core/tape.h"
 #include "vtl/layers/elementwise.h"
 #include "vtl/layers/linear.h"
+#include "vtl/tests/harness/errors.h"
 #include "vtl/tests/harness/op_case.h"
 
 using namespace vtl;
+using test::kind_of;
 
 namespace {
 
@@ -32,16 +33,6 @@ Tensor learning(Tensor t) {
   slot->parameter = true;
   t.set_slot(slot);
   return t;
-}
-
-ErrorKind kind_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.kind();
-  }
-  FAIL("nothing was thrown");
-  return ErrorKind::internal;
 }
 
 }  // namespace

@@ -8,35 +8,15 @@
 
 #include "vtl/core/error.h"
 #include "vtl/kernels/gemm/gemm.h"
+#include "vtl/tests/harness/activation_value.h"
 #include "vtl/tests/harness/op_case.h"
 
 using namespace vtl;
 using namespace vtl::kernels;
+using test::activation_value;
 using test::Values;
 
 namespace {
-
-double activation_value(Activation activation, double x) {
-  switch (activation) {
-    case Activation::none:
-      return x;
-    case Activation::relu:
-      return std::max(x, 0.0);
-    case Activation::relu6:
-      return std::min(std::max(x, 0.0), 6.0);
-    case Activation::silu:
-      return x / (1 + std::exp(-x));
-    case Activation::gelu_erf:
-      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case Activation::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case Activation::gelu_quick:
-      return x / (1 + std::exp(-1.702 * x));
-    case Activation::sigmoid:
-      return 1 / (1 + std::exp(-x));
-  }
-  return x;
-}
 
 struct Case {
   int64_t m, n, k;

@@ -14,6 +14,7 @@
 #include "vtl/core/rng.h"
 #include "vtl/models/adapter.h"
 #include "vtl/models/lora.h"
+#include "vtl/tests/harness/errors.h"
 #include "vtl/tests/harness/temp_dir.h"
 #include "vtl/tools/finetune/evaluate.h"
 #include "vtl/tools/finetune/inputs.h"
@@ -22,6 +23,7 @@
 
 using namespace vtl;
 using namespace vtl::finetune;
+using test::kind_of;
 
 namespace {
 
@@ -105,16 +107,6 @@ std::vector<double> losses(const TrainOptions& options) {
 std::string slurp(const std::filesystem::path& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
-}
-
-ErrorKind kind_of_failure(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.kind();
-  }
-  FAIL("nothing was thrown");
-  return ErrorKind::internal;
 }
 
 }  // namespace
@@ -320,7 +312,7 @@ TEST_CASE("three steps in a row that are not finite end the run") {
   callbacks.on_event = [&](const Event& event) {
     if (const auto* step = std::get_if<StepEvent>(&event)) skipped += step->skipped;
   };
-  CHECK(kind_of_failure([&] { train(quick(Strategy::full, 2), std::move(loaded), pictures(), callbacks); }) ==
+  CHECK(kind_of([&] { train(quick(Strategy::full, 2), std::move(loaded), pictures(), callbacks); }) ==
         ErrorKind::diverged);
   CHECK(skipped == 2);
 }
@@ -373,16 +365,16 @@ TEST_CASE("a run folder holds the configuration, the events, the summary and bot
   CHECK(evaluate(best, pictures().val, options.run).metrics.confusion == result.best.confusion);
   CHECK(std::filesystem::exists(options.out / "last" / "model.safetensors"));
 
-  CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::bad_argument);
+  CHECK(kind_of([&] { train(options, make_model(), pictures()); }) == ErrorKind::bad_argument);
   TrainOptions nothing = options;
   nothing.data = folder / "no data";
   nothing.model.model = "resnet18";
   nothing.strategy = Strategy::scratch;
   nothing.out = folder / "second";
-  CHECK(kind_of_failure([&] { train(nothing); }) == ErrorKind::bad_data);
+  CHECK(kind_of([&] { train(nothing); }) == ErrorKind::bad_data);
   CHECK_FALSE(std::filesystem::exists(nothing.out));
   options.out = options.out / "run.json" / "below";
-  CHECK(kind_of_failure([&] { train(options, make_model(), pictures()); }) == ErrorKind::io);
+  CHECK(kind_of([&] { train(options, make_model(), pictures()); }) == ErrorKind::io);
 }
 
 TEST_CASE("lora leaves the merged model in best and the same epoch in adapter") {
@@ -453,7 +445,7 @@ TEST_CASE("a run that was stopped and resumed ends with the bits of one that was
       if (const auto event = nlohmann::json::parse(line); event["event"] == "step") steps.push_back(event["step"]);
     REQUIRE(steps.size() == static_cast<size_t>(whole.steps));
     for (size_t i = 0; i < steps.size(); ++i) CHECK(steps[i] == static_cast<int64_t>(i) + 1);
-    CHECK(kind_of_failure([&] { train(options, small_model(precision), pictures()); }) == ErrorKind::bad_argument);
+    CHECK(kind_of([&] { train(options, small_model(precision), pictures()); }) == ErrorKind::bad_argument);
   }
 }
 
@@ -468,11 +460,11 @@ TEST_CASE("a run is resumed only with the options it was begun with") {
   TrainOptions other = options;
   other.lr = 0.5;
   CHECK_FALSE(can_resume(options.out, other));
-  CHECK(kind_of_failure([&] { train(other, small_model(), pictures()); }) == ErrorKind::bad_argument);
+  CHECK(kind_of([&] { train(other, small_model(), pictures()); }) == ErrorKind::bad_argument);
   other.resume = ResumeChoice::on;
-  CHECK(kind_of_failure([&] { train(other, small_model(), pictures()); }) == ErrorKind::bad_argument);
+  CHECK(kind_of([&] { train(other, small_model(), pictures()); }) == ErrorKind::bad_argument);
   options.resume = ResumeChoice::off;
-  CHECK(kind_of_failure([&] { train(options, small_model(), pictures()); }) == ErrorKind::bad_argument);
+  CHECK(kind_of([&] { train(options, small_model(), pictures()); }) == ErrorKind::bad_argument);
   options.resume = ResumeChoice::automatic;
   options.run.workers = 1;
   CHECK(train(options, small_model(), pictures()).stop == StopReason::finished);
@@ -481,5 +473,5 @@ TEST_CASE("a run is resumed only with the options it was begun with") {
   broken.out = folder / "broken";
   train(broken, small_model(), pictures(), stop);
   std::ofstream(broken.out / "checkpoints" / "last.safetensors", std::ios::trunc) << "garbage";
-  CHECK(kind_of_failure([&] { train(broken, small_model(), pictures()); }) == ErrorKind::bad_model);
+  CHECK(kind_of([&] { train(broken, small_model(), pictures()); }) == ErrorKind::bad_model);
 }

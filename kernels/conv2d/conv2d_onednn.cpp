@@ -82,43 +82,37 @@ Compiled make_forward(const Conv2dDims& d, DType in, DType out, const Md& weight
   return compile(pd, static_cast<dnnl::convolution_forward*>(nullptr), pd.src_desc(), pd.weights_desc(), pd.dst_desc());
 }
 
-// oneDNN wants a forward description as a hint with every backward one.
-Compiled make_backward_data(const Conv2dDims& d, DType in, DType out, const Md& weights) {
-  const Md diff_dst = output_layout(d, in), diff_src = input_layout(d, out);
-  const auto attr = user_scratchpad();
+// Of the operands in the order in which oneDNN names them; it wants a forward description as a hint.
+template <class Backward>
+typename Backward::primitive_desc backward_description(const Conv2dDims& d, const Md& first, const Md& second,
+                                                       const Md& third,
+                                                       const dnnl::convolution_forward::primitive_desc& hint) {
   const Geometry g(d);
-  const auto hint =
-      forward_description(d, input_layout(d, in), weight_layout(d, in, WeightOrder::best), Md(), diff_dst, attr);
+  const auto attr = user_scratchpad();
 #if DNNL_VERSION_MAJOR >= 3
-  const dnnl::convolution_backward_data::primitive_desc pd(engine(), kDirect, diff_src, weights, diff_dst, g.strides,
-                                                           g.dilates, g.pad_begin, g.pad_end, hint, attr);
+  return {engine(), kDirect, first, second, third, g.strides, g.dilates, g.pad_begin, g.pad_end, hint, attr};
 #else
-  const dnnl::convolution_backward_data::primitive_desc pd(
-      dnnl::convolution_backward_data::desc(kDirect, diff_src, weights, diff_dst, g.strides, g.dilates, g.pad_begin,
-                                            g.pad_end),
-      attr, engine(), hint);
+  return {typename Backward::desc(kDirect, first, second, third, g.strides, g.dilates, g.pad_begin, g.pad_end), attr,
+          engine(), hint};
 #endif
-  return compile(pd, static_cast<dnnl::convolution_backward_data*>(nullptr), pd.diff_dst_desc(), pd.weights_desc(),
-                 pd.diff_src_desc());
+}
+
+Compiled make_backward_data(const Conv2dDims& d, DType in, DType out, const Md& weights) {
+  using Backward = dnnl::convolution_backward_data;
+  const Md diff_dst = output_layout(d, in);
+  const auto hint = forward_description(d, input_layout(d, in), weight_layout(d, in, WeightOrder::best), Md(), diff_dst,
+                                        user_scratchpad());
+  const auto pd = backward_description<Backward>(d, input_layout(d, out), weights, diff_dst, hint);
+  return compile(pd, static_cast<Backward*>(nullptr), pd.diff_dst_desc(), pd.weights_desc(), pd.diff_src_desc());
 }
 
 Compiled make_backward_weight(const Conv2dDims& d, DType dtype) {
+  using Backward = dnnl::convolution_backward_weights;
   const Md src = input_layout(d, dtype), diff_dst = output_layout(d, dtype);
-  const Md diff_weights = weight_layout(d, DType::f32, WeightOrder::best);
-  const auto attr = user_scratchpad();
-  const Geometry g(d);
-  const auto hint = forward_description(d, src, weight_layout(d, dtype, WeightOrder::best), Md(), diff_dst, attr);
-#if DNNL_VERSION_MAJOR >= 3
-  const dnnl::convolution_backward_weights::primitive_desc pd(engine(), kDirect, src, diff_weights, diff_dst, g.strides,
-                                                              g.dilates, g.pad_begin, g.pad_end, hint, attr);
-#else
-  const dnnl::convolution_backward_weights::primitive_desc pd(
-      dnnl::convolution_backward_weights::desc(kDirect, src, diff_weights, diff_dst, g.strides, g.dilates, g.pad_begin,
-                                               g.pad_end),
-      attr, engine(), hint);
-#endif
-  return compile(pd, static_cast<dnnl::convolution_backward_weights*>(nullptr), pd.src_desc(), pd.diff_weights_desc(),
-                 pd.diff_dst_desc());
+  const auto hint =
+      forward_description(d, src, weight_layout(d, dtype, WeightOrder::best), Md(), diff_dst, user_scratchpad());
+  const auto pd = backward_description<Backward>(d, src, weight_layout(d, DType::f32, WeightOrder::best), diff_dst, hint);
+  return compile(pd, static_cast<Backward*>(nullptr), pd.src_desc(), pd.diff_weights_desc(), pd.diff_dst_desc());
 }
 
 // The weight in the layout that `compiled` wants: packed before, packed now into `scratch`, or as it is.

@@ -23,10 +23,8 @@ step "suite"
 ctest --test-dir build --output-on-failure --no-tests=error
 if [ $quick = yes ]; then exit 0; fi
 
-# What depends on the instruction set is told apart from the rest by the name of its file.
-operations='*activation_test*,*adamw_test*,*add_test*,*attention_test*,*batchnorm_test*,*bias_test*,*conv2d_test*,*copy_test*'
-operations+=',*dropout_test*,*drop_path_test*,*elementwise_test*,*fold_*,*gemm_test*,*grad_norm_test*,*image_normalize_test*,*interpolate_test*'
-operations+=',*layernorm_test*,*linear_test*,*pool2d_test*,*reduce_test*,*scale_test*,*sgd_test*,*softmax_xent_test*,*tokens_test*'
+# What depends on the instruction set: the tests named after a room of the kernels or a layer.
+operations=$(ls -d kernels/*/ layers/*.h | sed -E 's:/$::; s:.*/([a-z0-9_]+)(\.h)?$:*/\1*_test*:' | sort -u | paste -sd,)
 for level in avx2 plain; do
   step "operations, kernels limited to $level"
   VTL_TEST_CPU_LEVEL=$level build/tests/vtl_tests --source-file="$operations"

@@ -8,6 +8,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "vtl/core/context.h"
 #include "vtl/core/error.h"
 #include "vtl/core/runtime.h"
 
@@ -20,6 +21,11 @@ constexpr unsigned char kGuardByte = 0xa5;
 constexpr size_t kSmallSegment = size_t{2} << 20;   // shared by requests below kLargeRequest
 constexpr size_t kLargeRequest = size_t{1} << 20;
 constexpr size_t kLargeSegment = size_t{32} << 20;  // shared by requests below it; larger ones get their own
+
+void* queue_on(Device device) {
+  const Stream* stream = context().stream;
+  return stream && stream->device() == device ? stream->native() : nullptr;
+}
 
 std::atomic<bool> guards{false};
 std::atomic<int64_t> damaged{0};
@@ -47,7 +53,9 @@ class Pool {
   void* allocate(size_t bytes) {
     const std::lock_guard lock(mutex_);
     const bool guard = guards && device_.kind == DeviceKind::cpu;
-    const size_t need = (bytes + kAlignment - 1) / kAlignment * kAlignment + (guard ? 2 * kGuard : 0);
+    // The emulated device looks after itself: it needs something between blocks that belongs to nobody.
+    const size_t zones = guard ? 2 * kGuard : device_.kind == DeviceKind::simt ? kGuard : 0;
+    const size_t need = (bytes + kAlignment - 1) / kAlignment * kAlignment + zones;
     const bool small = need < kLargeRequest;
     auto& free_blocks = free_blocks_[small];
     Block key;
@@ -71,6 +79,7 @@ class Pool {
     }
     stats_.live_bytes += block->bytes;
     if (stats_.live_bytes > stats_.peak_bytes) stats_.peak_bytes = stats_.live_bytes;
+    if (const auto lend = runtime(device_).lend) lend(device_, queue_on(device_), pointer, bytes);
     return pointer;
   }
 
@@ -80,6 +89,8 @@ class Pool {
     Block* block = found->second;
     in_use_.erase(found);
     if (block->guarded) check_guards(*block);
+    if (const auto take_back = runtime(device_).take_back)
+      take_back(device_, queue_on(device_), block->pointer, block->bytes);
     stats_.live_bytes -= block->bytes;
     block->free = true;
     block = merge_with_next(block);

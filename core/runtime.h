@@ -20,6 +20,18 @@ struct Runtime {
   void (*copy_to_host)(Device, void* queue, void* to, const void* from, size_t bytes);
   void (*copy_on_device)(Device, void* queue, void* to, const void* from, size_t bytes);
   void (*zero)(Device, void* queue, void* to, size_t bytes);
+
+  // For who watches over memory; null where nobody does. A part of what allocate() gave is handed out, its contents undefined,
+  // or comes back, in the order of the queue. take_back throws nothing, and what it is given need not have been lent.
+  void (*lend)(Device, void* queue, void* pointer, size_t bytes) = nullptr;
+  void (*take_back)(Device, void* queue, void* pointer, size_t bytes) = nullptr;
+
+  // What the calling thread queues between begin and end is recorded, with its arguments, instead of done; a replay queues all
+  // of it. Meanwhile it may not allocate, wait or read results. Null where calling again is as good.
+  void (*begin_capture)(Device, void* queue) = nullptr;
+  void* (*end_capture)(Device, void* queue) = nullptr;  // the graph
+  void (*replay)(Device, void* queue, void* graph) = nullptr;
+  void (*destroy_graph)(Device, void* graph) = nullptr;
 };
 
 // Throws `unsupported` when this build or machine has no such device.

@@ -28,6 +28,8 @@ Scratch::~Scratch() {
   auto& arena = *stream_->arena_;
   auto& piece = arena.pieces.back();
   const size_t begin = static_cast<size_t>(static_cast<char*>(data_) - piece.data);
+  const Device device = stream_->device_;
+  if (const auto take_back = runtime(device).take_back) take_back(device, stream_->queue_, data_, piece.used - begin);
   arena.in_use -= piece.used - begin;
   piece.used = begin;
   if (piece.used > 0 || arena.pieces.size() == 1) return;
@@ -51,6 +53,7 @@ Stream::~Stream() {
 
 Scratch Stream::scratch(size_t bytes) {
   auto& arena = *arena_;
+  const Runtime& table = runtime(device_);
   const size_t need = std::max<size_t>((bytes + 255) / 256 * 256, 256);
   if (arena.pieces.empty() || arena.pieces.back().used + need > arena.pieces.back().bytes) {
     if (arena.in_use == 0) {
@@ -59,12 +62,15 @@ Scratch Stream::scratch(size_t bytes) {
     }
     const size_t size = std::max(need, arena.pieces.empty() ? arena.peak : need);
     arena.pieces.push_back({static_cast<char*>(allocate(device_, size)), size, 0});
+    // Lent bit by bit.
+    if (table.take_back) table.take_back(device_, queue_, arena.pieces.back().data, size);
   }
   auto& piece = arena.pieces.back();
   char* data = piece.data + piece.used;
   piece.used += need;
   arena.in_use += need;
   arena.peak = std::max(arena.peak, arena.in_use);
+  if (table.lend) table.lend(device_, queue_, data, bytes);
   return Scratch(this, data);
 }
 

@@ -57,7 +57,7 @@ template <> struct dtype_of<int64_t> { static constexpr DType value = DType::i64
 
 // Calls f.template operator()<float>() or <bf16>(). The caller has checked that dtype is one of the two.
 template <class F>
-VTL_INLINE decltype(auto) visit_float(DType dtype, F&& f) {
+inline __attribute__((always_inline)) decltype(auto) visit_float(DType dtype, F&& f) {
   if (dtype == DType::bf16) return f.template operator()<bf16>();
   return f.template operator()<float>();
 }

@@ -1,0 +1,121 @@
+#include "vtl/kernels/simt/access.h"
+
+#include <cstring>
+
+#include "vtl/core/error.h"
+#include "vtl/kernels/simt/memory.h"
+
+namespace vtl::emulator {
+namespace {
+
+const char* name(AccessKind kind) {
+  switch (kind) {
+    case AccessKind::read:
+      return "read";
+    case AccessKind::write:
+      return "write";
+    case AccessKind::atomic:
+      return "atomic access";
+  }
+  return "?";
+}
+
+// The ranges of device memory that this OS thread touched last. A kernel has a handful of arrays.
+class RangeCache {
+ public:
+  bool holds(const void* address, size_t bytes) {
+    const uint64_t now = memory().version();
+    if (now != version_) {
+      for (auto& range : ranges_) range = {};
+      version_ = now;
+    }
+    for (const auto& range : ranges_)
+      if (range.holds(address, bytes)) return true;
+    const Range found = memory().in_use(address);
+    if (!found.holds(address, bytes)) return false;
+    ranges_[next_++ % kRanges] = found;
+    return true;
+  }
+
+ private:
+  static constexpr size_t kRanges = 8;
+  Range ranges_[kRanges];
+  size_t next_ = 0;
+  uint64_t version_ = 0;
+};
+
+void check_shared(AccessKind kind, const void* address, size_t bytes, Site site) {
+  Block& block = *current->block;
+  if (!block.shared().in_bounds(address, bytes))
+    block.stop(*current, site,
+               concat(name(kind), " of ", bytes, " bytes outside the arrays of shared memory, at offset ",
+                      block.shared().offset(address)));
+  if (block.shared().pending(address, bytes))
+    block.stop(*current, site,
+               concat(name(kind), " of shared memory that an asynchronous copy has still to write: wait for it"));
+}
+
+}  // namespace
+
+void check_access(AccessKind kind, const void* address, size_t bytes, size_t alignment, Site site) {
+  Thread& me = *current;
+  Block& block = *me.block;
+  if (reinterpret_cast<uintptr_t>(address) % alignment)
+    block.stop(me, site,
+               concat("misaligned ", name(kind), " of ", bytes, " bytes: the address ends in ",
+                      reinterpret_cast<uintptr_t>(address) % 16, ", expected a multiple of ", alignment));
+  static thread_local RangeCache cache;
+  if (block.shared().contains(address))
+    check_shared(kind, address, bytes, site);
+  else if (!cache.holds(address, bytes) && !block.on_a_stack(address))
+    block.stop(me, site,
+               concat(name(kind), " of ", bytes, " bytes out of bounds: begins ", memory().describe(address)));
+  if (auto* observer = settings().observer)
+    observer->access(me.warp, me.lane, {address, static_cast<uint32_t>(bytes), kind, site});
+}
+
+void read(void* to, const void* from, size_t bytes, size_t alignment, Site site) {
+  check_access(AccessKind::read, from, bytes, alignment, site);
+  std::memcpy(to, from, bytes);
+}
+
+void write(void* to, const void* from, size_t bytes, size_t alignment, Site site) {
+  check_access(AccessKind::write, to, bytes, alignment, site);
+  std::memcpy(to, from, bytes);
+}
+
+void async_copy(const AsyncCopy& copy) {
+  Thread& me = *current;
+  Block& block = *me.block;
+  if (copy.bytes != 4 && copy.bytes != 8 && copy.bytes != 16)
+    block.stop(me, copy.site, concat("an asynchronous copy of ", copy.bytes, " bytes; 4, 8 and 16 exist"));
+  if (!block.shared().contains(copy.to))
+    block.stop(me, copy.site, "an asynchronous copy that does not go to shared memory");
+  check_access(AccessKind::write, copy.to, copy.bytes, copy.bytes, copy.site);
+  if (copy.taken) check_access(AccessKind::read, copy.from, copy.taken, copy.bytes, copy.site);
+  block.shared().expect(copy.to, copy.bytes);
+  me.copies.push_back(copy);
+}
+
+void async_commit() {
+  size_t before = 0;
+  for (const size_t count : current->committed) before += count;
+  current->committed.push_back(current->copies.size() - before);
+}
+
+void async_wait(unsigned pending) {
+  Thread& me = *current;
+  while (me.committed.size() > pending) {
+    const size_t count = me.committed.front();
+    for (size_t i = 0; i < count; ++i) {
+      const AsyncCopy& copy = me.copies[i];
+      std::memcpy(copy.to, copy.from, copy.taken);
+      std::memset(static_cast<char*>(copy.to) + copy.taken, 0, copy.bytes - copy.taken);
+      me.block->shared().arrived(copy.to, copy.bytes);
+    }
+    me.copies.erase(me.copies.begin(), me.copies.begin() + static_cast<std::ptrdiff_t>(count));
+    me.committed.erase(me.committed.begin());
+  }
+}
+
+}  // namespace vtl::emulator

@@ -1,0 +1,18 @@
+// A place in a kernel's text.
+#pragma once
+
+#include <source_location>
+#include <string>
+
+namespace vtl::emulator {
+
+using Site = std::source_location;
+
+inline bool same_place(const Site& a, const Site& b) { return a.line() == b.line() && a.file_name() == b.file_name(); }
+// "kernels/add/add_cuda.cu:12"
+std::string describe(const Site& site);
+
+}  // namespace vtl::emulator
+
+// As a default argument: the place of the call.
+#define VTL_SIMT_HERE (::std::source_location::current())

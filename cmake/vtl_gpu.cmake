@@ -49,12 +49,12 @@ function(vtl_add_cuda_kernels target)
   endforeach()
 endfunction()
 
-# An object library with the emulator and each of `cu_files`, through a generated file of one line.
+# An object library of the .cu texts for the emulator, each through a generated file of one line.
 function(vtl_add_simt target)
-  foreach(cuda_file ${ARGN})
+  foreach(cuda_file ${vtl_cuda_files})
     get_filename_component(op ${cuda_file} NAME_WE)
     file(RELATIVE_PATH text ${PROJECT_SOURCE_DIR} ${cuda_file})
-    set(unit ${CMAKE_CURRENT_BINARY_DIR}/${target}/${op}.cpp)
+    set(unit ${CMAKE_CURRENT_BINARY_DIR}/simt/${op}.cpp)
     file(CONFIGURE OUTPUT ${unit} CONTENT "#include \"vtl/${text}\"\n")
     list(APPEND units ${unit})
   endforeach()

@@ -81,8 +81,7 @@ bool says(const std::string& message, std::initializer_list<const char*> parts) 
   return all;
 }
 
-// ---- what works
-// --------------------------------------------------------------------------------------------------------
+// ---- what works -----------------------------------------------------------------------------------------------------
 
 __global__ void __launch_bounds__(128) block_sums(const float* x, float* sums, int count) {
   float sum = 0;
@@ -243,8 +242,7 @@ TEST_CASE("simt: asynchronous copies take bytes and fill up with zeros") {
   }
 }
 
-// ---- barriers and warps
-// ------------------------------------------------------------------------------------------------
+// ---- barriers and warps ---------------------------------------------------------------------------------------------
 
 __global__ void __launch_bounds__(64) reverse(const float* x, float* y, bool barrier) {
   VTL_SHARED(float, tile, [64]);
@@ -332,8 +330,7 @@ TEST_CASE("simt: divergent warps, and lanes that have ended or are not named") {
   CHECK(says(planted(1, 16, 0, half_warp_product), {"mma m16n8k16 bf16 by part of a warp"}));
 }
 
-// ---- memory
-// ------------------------------------------------------------------------------------------------------------
+// ---- memory ---------------------------------------------------------------------------------------------------------
 
 __global__ void __launch_bounds__(32) store_at(float* y, int64_t offset) {
   if (threadIdx.x == 7) store(y + offset, 1.0f);
@@ -442,8 +439,7 @@ TEST_CASE("simt: nothing stale is ever read: new memory, scratch and shared memo
   }
 }
 
-// ---- resources
-// ---------------------------------------------------------------------------------------------------------
+// ---- resources ------------------------------------------------------------------------------------------------------
 
 __global__ void __launch_bounds__(32) wants_static() {
   VTL_SHARED(char, tile, [40 << 10]);
@@ -498,8 +494,7 @@ TEST_CASE("simt: a stack that is too small") {
   CHECK(says(planted(1, 32, 0, recurse, static_cast<int*>(out.data()), 100), {"nothing was wrong"}));
 }
 
-// ---- asynchronous copies
-// -----------------------------------------------------------------------------------------------
+// ---- asynchronous copies --------------------------------------------------------------------------------------------
 
 __global__ void __launch_bounds__(32) forgets_to_wait(const float* x, float* y, bool reads) {
   VTL_SHARED(float, tile, [32]);
@@ -524,8 +519,7 @@ TEST_CASE("simt: an asynchronous copy that nobody waits for") {
   CHECK(says(planted(1, 32, 0, copies_to, y.f32(), x.f32()), {"does not go to shared memory"}));
 }
 
-// ---- queues and graphs
-// -------------------------------------------------------------------------------------------------
+// ---- queues and graphs ----------------------------------------------------------------------------------------------
 
 __global__ void __launch_bounds__(32) add_one(float* y) { store(y + threadIdx.x, load(y + threadIdx.x) + 1.0f); }
 
@@ -610,8 +604,7 @@ TEST_CASE("simt: allocating, waiting and reading are errors while a graph is cap
   read(y);
 }
 
-// ---- whole operations
-// --------------------------------------------------------------------------------------------------
+// ---- whole operations -----------------------------------------------------------------------------------------------
 
 TEST_CASE("simt: operations with a .cu text run here") {
   Simt simt;

@@ -21,24 +21,22 @@ VTL_DEVICE int64_t row_step() { return static_cast<int64_t>(gridDim.x) * kWarps;
 VTL_DEVICE int column_of(int piece) { return (piece * 32 + static_cast<int>(lane_index())) * kLanes; }
 
 template <class T>
-VTL_DEVICE Floats<kLanes> load_or(const T* from, int64_t at, float otherwise) {
+VTL_DEVICE Floats<kLanes> load_or(const T* from, int64_t at, float otherwise, Site site = VTL_HERE) {
   Floats<kLanes> values;
   VTL_UNROLL
   for (int i = 0; i < kLanes; ++i) values[i] = otherwise;
-  return from ? load_floats<kLanes>(from + at) : values;
+  return from ? load_floats<kLanes>(from + at, site) : values;
 }
-VTL_DEVICE float load_or_scalar(const float* from, int64_t at, float otherwise) {
-  return from ? load(from + at) : otherwise;
+VTL_DEVICE float load_or_scalar(const float* from, int64_t at, float otherwise, Site site = VTL_HERE) {
+  return from ? load(from + at, site) : otherwise;
 }
-
 VTL_DEVICE void keep_statistics(float* mean, float* rstd, int64_t r, float mu, float scale) {
   if (lane_index() != 0) return;
   if (mean) store(mean + r, mu);
   if (rstd) store(rstd + r, scale);
 }
 
-// ---- forward
-// ---------------------------------------------------------------------------------------------------------
+// ---- forward --------------------------------------------------------------------------------------------------------
 
 // Grid: rows / 8.
 template <int Pieces, class T>
@@ -101,8 +99,7 @@ __global__ void __launch_bounds__(kThreads) normalize_any_rows(const T* x, const
   }
 }
 
-// ---- backward
-// --------------------------------------------------------------------------------------------------------
+// ---- backward -------------------------------------------------------------------------------------------------------
 
 // What a backward kernel reads, and where dx goes. partials: [gridDim.x][2][cols], dweight and dbias of the block's
 // rows.
@@ -260,8 +257,7 @@ __global__ void __launch_bounds__(kThreads)
   store(static_cast<float*>(dest.out) + c, load_or_scalar(static_cast<const float*>(dest.addend), c, 0) + sum);
 }
 
-// ---- launchers
-// -------------------------------------------------------------------------------------------------------
+// ---- launchers ------------------------------------------------------------------------------------------------------
 
 // f.operator()<Pieces>() for the smallest register kernel that holds a row; false where none does.
 constexpr int64_t kMostColumns = 1536,

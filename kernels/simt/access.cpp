@@ -16,6 +16,8 @@ const char* name(AccessKind kind) {
       return "write";
     case AccessKind::atomic:
       return "atomic access";
+    case AccessKind::landing:
+      return "asynchronous write";
   }
   return "?";
 }
@@ -44,32 +46,35 @@ class RangeCache {
   uint64_t version_ = 0;
 };
 
-void check_shared(AccessKind kind, const void* address, size_t bytes, Site site) {
-  Block& block = *current->block;
-  if (!block.shared().in_bounds(address, bytes))
-    block.stop(*current, site,
-               concat(name(kind), " of ", bytes, " bytes outside the arrays of shared memory, at offset ",
-                      block.shared().offset(address)));
-  if (block.shared().pending(address, bytes))
-    block.stop(*current, site,
-               concat(name(kind), " of shared memory that an asynchronous copy has still to write: wait for it"));
+std::string problem_with_shared(AccessKind kind, const void* address, size_t bytes) {
+  const SharedMemory& shared = current->block->shared();
+  if (!shared.in_bounds(address, bytes))
+    return concat(name(kind), " of ", bytes, " bytes outside the arrays of shared memory, at offset ",
+                  shared.offset(address));
+  if (shared.pending(address, bytes))
+    return concat(name(kind), " of shared memory that an asynchronous copy has still to write: wait for it");
+  return {};
 }
 
 }  // namespace
 
+std::string problem_with(AccessKind kind, const void* address, size_t bytes) {
+  static thread_local RangeCache cache;
+  const Block& block = *current->block;
+  if (block.shared().contains(address)) return problem_with_shared(kind, address, bytes);
+  if (cache.holds(address, bytes) || block.on_a_stack(address)) return {};
+  return concat(name(kind), " of ", bytes, " bytes out of bounds: begins ", memory().describe(address));
+}
+
 void check_access(AccessKind kind, const void* address, size_t bytes, size_t alignment, Site site) {
   Thread& me = *current;
-  Block& block = *me.block;
-  if (reinterpret_cast<uintptr_t>(address) % alignment)
-    block.stop(me, site,
-               concat("misaligned ", name(kind), " of ", bytes, " bytes: the address ends in ",
-                      reinterpret_cast<uintptr_t>(address) % 16, ", expected a multiple of ", alignment));
-  static thread_local RangeCache cache;
-  if (block.shared().contains(address))
-    check_shared(kind, address, bytes, site);
-  else if (!cache.holds(address, bytes) && !block.on_a_stack(address))
-    block.stop(me, site,
-               concat(name(kind), " of ", bytes, " bytes out of bounds: begins ", memory().describe(address)));
+  const auto at = reinterpret_cast<uintptr_t>(address);
+  if (at % alignment)
+    me.block->stop(me, site,
+                   concat("misaligned ", name(kind), " of ", bytes, " bytes: the address ends in ", at % 16,
+                          ", expected a multiple of ", alignment));
+  if (const std::string problem = problem_with(kind, address, bytes); !problem.empty())
+    me.block->stop(me, site, problem);
   if (auto* observer = settings().observer)
     observer->access(me.warp, me.lane, {address, static_cast<uint32_t>(bytes), kind, site});
 }
@@ -112,6 +117,8 @@ void async_wait(unsigned pending) {
       std::memcpy(copy.to, copy.from, copy.taken);
       std::memset(static_cast<char*>(copy.to) + copy.taken, 0, copy.bytes - copy.taken);
       me.block->shared().arrived(copy.to, copy.bytes);
+      if (auto* observer = settings().observer)
+        observer->access(me.warp, me.lane, {copy.to, copy.bytes, AccessKind::landing, copy.site});
     }
     me.copies.erase(me.copies.begin(), me.copies.begin() + static_cast<std::ptrdiff_t>(count));
     me.committed.erase(me.committed.begin());

@@ -8,9 +8,12 @@
 
 namespace vtl::emulator {
 
-// Stops the block unless `bytes` at `address`, which must be a multiple of `alignment`, lie in device memory in use, in
-// one array of the block's shared memory, or on the thread's own stack, and no asynchronous copy is about to write
-// there.
+// What is wrong with an access of the running thread, in words; nothing when it is within device memory in use, one
+// array of the block's shared memory where no asynchronous copy is about to write, or the thread's own stack.
+std::string problem_with(AccessKind kind, const void* address, size_t bytes);
+
+// Stops the block where there is a problem, or the address is no multiple of `alignment`. Shows the access to the
+// observer.
 void check_access(AccessKind kind, const void* address, size_t bytes, size_t alignment, Site site);
 
 // Checked, then copied. 1, 2, 4, 8, 16 bytes and anything else.

@@ -115,8 +115,7 @@ class Block {
   std::string error_;
 };
 
-// ---- what kernels call
-// -----------------------------------------------------------------------------------------------
+// ---- what kernels call ----------------------------------------------------------------------------------------------
 inline void sync_block(Site site) { current->block->wait_for_block(site); }
 void sync_warp(uint32_t mask, Site site);
 

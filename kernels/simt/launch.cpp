@@ -43,16 +43,6 @@ dim3 block_index(int64_t number, const dim3& grid) {
 
 std::string to_string(const dim3& d) { return concat("(", d.x, ",", d.y, ",", d.z, ")"); }
 
-std::string describe(const Site& site) {
-  const std::string file = site.file_name();
-  size_t from = 0;
-  for (const char* folder : {"kernels/", "tests/"}) {
-    const size_t at = file.rfind(folder);
-    if (at != std::string::npos) from = std::max(from, at);
-  }
-  return concat(file.substr(from), ":", site.line());
-}
-
 void check_shape(const LaunchShape& shape) {
   const auto refuse = [&](const auto&... what) {
     fail(ErrorKind::internal, shape.kernel, ": no GPU takes this launch: ", what...);

@@ -11,7 +11,12 @@ namespace vtl::emulator {
 class Block;
 struct LaunchShape;
 
-enum class AccessKind : uint8_t { read, write, atomic };
+enum class AccessKind : uint8_t {
+  read,
+  write,
+  atomic,
+  landing  // an asynchronous copy arrives; it was a write when it was issued
+};
 
 // Either the place in the text is known, or the address of the instruction.
 struct Access {

@@ -9,7 +9,9 @@ namespace vtl::emulator {
 using Site = std::source_location;
 
 inline bool same_place(const Site& a, const Site& b) { return a.line() == b.line() && a.file_name() == b.file_name(); }
-// "kernels/add/add_cuda.cu:12"
+
+// "/home/me/vtl/kernels/add/add_cuda.cu:12" -> "kernels/add/add_cuda.cu:12"; what is not in the project stays as it is.
+std::string shortened_place(const std::string& place);
 std::string describe(const Site& site);
 
 }  // namespace vtl::emulator

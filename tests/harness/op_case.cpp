@@ -201,6 +201,8 @@ class Examination {
       emulator::settings().schedule = emulator::Schedule::greedy;
       emulator::settings().seed = 20;
       check_same(first, once(all_, Mode::fresh), "lock-step and greedy warps differ in bits");
+      emulator::settings().lazy = true;
+      check_same(first, once(all_, Mode::fresh), "work that runs at once and work that waits differ in bits");
     }
     if (!op_.same_bits_for_any_threads) return;
     const int threads = compute_threads();

@@ -21,6 +21,20 @@ struct Runtime {
   void (*copy_on_device)(Device, void* queue, void* to, const void* from, size_t bytes);
   void (*zero)(Device, void* queue, void* to, size_t bytes);
 
+  // Pinned host memory, which the device copies from while the host goes on: it has to stay as it is until the queue has come
+  // past. Null where copying at once is as good.
+  void* (*allocate_pinned)(Device, size_t bytes) = nullptr;
+  void (*release_pinned)(Device, void* pointer) = nullptr;
+  void (*copy_from_pinned)(Device, void* queue, void* to, const void* from, size_t bytes) = nullptr;
+
+  // A point in a queue: record_event moves it to where the queue is now. What is queued after wait_event, and the host after
+  // synchronize_event, comes after it. Null where there is one queue.
+  void* (*create_event)(Device) = nullptr;
+  void (*destroy_event)(Device, void* event) = nullptr;
+  void (*record_event)(Device, void* queue, void* event) = nullptr;
+  void (*wait_event)(Device, void* queue, void* event) = nullptr;
+  void (*synchronize_event)(Device, void* event) = nullptr;
+
   // For who watches over memory; null where nobody does. A part of what allocate() gave is handed out, its contents undefined,
   // or comes back, in the order of the queue. take_back throws nothing, and what it is given need not have been lent.
   void (*lend)(Device, void* queue, void* pointer, size_t bytes) = nullptr;

@@ -60,6 +60,31 @@ void zero(Device device, void* queue, void* to, size_t bytes) {
   check(cudaMemsetAsync(to, 0, bytes, stream_of(queue)), "zero");
 }
 
+void* allocate_pinned(Device device, size_t bytes) {
+  use(device);
+  void* pointer = nullptr;
+  check(cudaMallocHost(&pointer, bytes), "allocation of pinned memory");
+  return pointer;
+}
+void release_pinned(Device, void* pointer) { cudaFreeHost(pointer); }
+
+void* create_event(Device device) {
+  use(device);
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+  return event;
+}
+void destroy_event(Device, void* event) { cudaEventDestroy(static_cast<cudaEvent_t>(event)); }
+void record_event(Device, void* queue, void* event) {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(event), stream_of(queue)), "recording an event");
+}
+void wait_event(Device, void* queue, void* event) {
+  check(cudaStreamWaitEvent(stream_of(queue), static_cast<cudaEvent_t>(event), 0), "waiting for an event");
+}
+void synchronize_event(Device, void* event) {
+  check(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "waiting for an event");
+}
+
 void begin_capture(Device device, void* queue) {
   use(device);
   check(cudaStreamBeginCapture(stream_of(queue), cudaStreamCaptureModeThreadLocal), "beginning a graph");
@@ -90,6 +115,14 @@ const Runtime* cuda_runtime() {
                                  .copy_to_host = copy_to_host,
                                  .copy_on_device = copy_on_device,
                                  .zero = zero,
+                                 .allocate_pinned = allocate_pinned,
+                                 .release_pinned = release_pinned,
+                                 .copy_from_pinned = copy_to_device,
+                                 .create_event = create_event,
+                                 .destroy_event = destroy_event,
+                                 .record_event = record_event,
+                                 .wait_event = wait_event,
+                                 .synchronize_event = synchronize_event,
                                  .begin_capture = begin_capture,
                                  .end_capture = end_capture,
                                  .replay = replay,

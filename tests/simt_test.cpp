@@ -1,6 +1,7 @@
 // What the emulated device finds, each shown by a kernel with the mistake in it; and what it computes.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -494,6 +495,21 @@ TEST_CASE("simt: a stack that is too small") {
   CHECK(says(planted(1, 32, 0, recurse, static_cast<int*>(out.data()), 100), {"nothing was wrong"}));
 }
 
+__global__ void __launch_bounds__(32) waits_for_another_block(int* flag) {
+  if (blockIdx.x == 1) return;
+  while (load(flag) == 0) {
+  }
+}
+
+TEST_CASE("simt: a block that waits for another one") {
+  const SettingsScope scope;
+  settings().most_accesses = 100000;
+  Simt simt;
+  const Tensor flag = Tensor::zeros({1}, DType::i32, Device::simt());
+  CHECK(says(planted(2, 32, 0, waits_for_another_block, static_cast<int*>(flag.data())),
+             {"100000 accesses of one thread: does it spin"}));
+}
+
 // ---- asynchronous copies --------------------------------------------------------------------------------------------
 
 __global__ void __launch_bounds__(32) forgets_to_wait(const float* x, float* y, bool reads) {
@@ -551,6 +567,29 @@ TEST_CASE("simt: lazy queues keep their own order, and events order queues") {
     }
   }
   CHECK_MESSAGE(!always_right, "no seed showed the missing wait");
+}
+
+TEST_CASE("simt: pinned memory that is reused before its copy has run gives other values in lazy mode") {
+  const SettingsScope scope;
+  settings().lazy = true;
+  const auto& table = runtime(Device::simt());
+  const Device device = Device::simt();
+  for (const bool waits : {true, false}) {
+    Simt simt;
+    auto* pinned = static_cast<float*>(table.allocate_pinned(device, 128));
+    void* const event = table.create_event(device);
+    const Tensor first = simt.nothing(32), second = simt.nothing(32);
+    for (const Tensor* t : {&first, &second}) {
+      if (waits) table.synchronize_event(device, event);
+      std::fill(pinned, pinned + 32, t == &first ? 1.0f : 2.0f);
+      table.copy_from_pinned(device, simt.stream().native(), t->data(), pinned, 128);
+      table.record_event(device, simt.stream().native(), event);
+    }
+    CHECK(read(first)[0] == (waits ? 1.0f : 2.0f));
+    CHECK(read(second)[0] == 2.0f);
+    table.destroy_event(device, event);
+    table.release_pinned(device, pinned);
+  }
 }
 
 TEST_CASE("simt: a lazy queue runs nothing until somebody waits, and keeps what the host gave it") {

@@ -73,6 +73,10 @@ void check_access(AccessKind kind, const void* address, size_t bytes, size_t ali
     me.block->stop(me, site,
                    concat("misaligned ", name(kind), " of ", bytes, " bytes: the address ends in ", at % 16,
                           ", expected a multiple of ", alignment));
+  if (++me.accesses > settings().most_accesses)
+    me.block->stop(
+        me, site,
+        concat(settings().most_accesses, " accesses of one thread: does it spin, waiting for another block?"));
   if (const std::string problem = problem_with(kind, address, bytes); !problem.empty())
     me.block->stop(me, site, problem);
   if (auto* observer = settings().observer)

@@ -71,6 +71,7 @@ void Block::begin(const LaunchShape& shape, dim3 index, const std::function<void
     Thread& t = threads_[i];
     t.index = dim3(i % size.x, i / size.x % size.y, i / (size.x * size.y));
     t.operation = nullptr;
+    t.accesses = 0;
     t.copies.clear();
     t.committed.clear();
     stacks_.prepare(t.fiber, i, &Block::run_thread);

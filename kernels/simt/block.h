@@ -37,6 +37,7 @@ struct Thread {
   Block* block = nullptr;
   dim3 index;
   unsigned number = 0, warp = 0, lane = 0;
+  uint64_t accesses = 0;  // checked ones
   // The rendezvous at which it waits: of its warp (operation is set) or of its block.
   const WarpOperation* operation = nullptr;
   void* operands = nullptr;

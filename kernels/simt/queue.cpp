@@ -59,13 +59,10 @@ struct Pending {
     return ready[(random >> 33) % ready.size()];
   }
 
-  // Runs work of any queue until `queue` (null: every queue) has none left.
-  void run_until_empty(const Queue* queue) {
+  // Runs work of any queue, as long as done() says no.
+  template <class Done>
+  void run_until(Done&& done) {
     const std::lock_guard lock(mutex);
-    const auto done = [&] {
-      if (queue) return queue->work.empty();
-      return std::all_of(queues.begin(), queues.end(), [](const Queue* q) { return q->work.empty(); });
-    };
     while (!done()) {
       Queue* next = any_ready();
       if (!next) fail(ErrorKind::internal, "simt queues: every queue waits for an event that nobody reaches");
@@ -73,6 +70,14 @@ struct Pending {
       next->work.pop_front();
       if (work.run) work.run();
     }
+  }
+
+  // Until `queue` (null: every queue) has none left.
+  void run_until_empty(const Queue* queue) {
+    run_until([&] {
+      if (queue) return queue->work.empty();
+      return std::all_of(queues.begin(), queues.end(), [](const Queue* q) { return q->work.empty(); });
+    });
   }
 };
 
@@ -164,6 +169,11 @@ Event::Event() : state_(std::make_shared<EventState>()) {}
 void Event::record(void* queue) {
   ++state_->recorded;
   enqueue(queue, [state = state_] { ++state->reached; });
+}
+
+void Event::synchronize() const {
+  forbid_in_capture("waiting");
+  pending().run_until([&] { return state_->reached == state_->recorded; });
 }
 
 void Event::wait(void* queue) const {

@@ -21,6 +21,8 @@ class Event {
   void record(void* queue);
   // What comes later in `queue` waits for the latest record() before this call.
   void wait(void* queue) const;
+  // Until the latest record() has been reached.
+  void synchronize() const;
 
  private:
   std::shared_ptr<EventState> state_;

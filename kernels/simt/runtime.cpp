@@ -1,6 +1,7 @@
 // The emulated device as core sees it.
 #include "vtl/core/runtime.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -41,15 +42,23 @@ void destroy_queue(Device, void* queue) {
 }
 void synchronize(Device, void* queue) { emulator::synchronize(queue); }
 
+// Reads `from` when its turn comes, and not before: who reuses it too early is seen in lazy mode.
+void copy_from_pinned(Device, void* queue, void* to, const void* from, size_t bytes) {
+  if (!bytes) return;
+  emulator::enqueue(queue, [=] {
+    emulator::memory().check("copy to the device", to, bytes);
+    std::memcpy(to, from, bytes);
+  });
+}
+
 void copy_to_device(Device, void* queue, void* to, const void* from, size_t bytes) {
   if (!bytes) return;
-  const auto copy = [=](const void* source) {
-    emulator::memory().check("copy to the device", to, bytes);
-    std::memcpy(to, source, bytes);
-  };
-  if (!emulator::deferred(queue)) return emulator::enqueue(queue, [=] { copy(from); });
+  if (!emulator::deferred(queue)) return copy_from_pinned({}, queue, to, from, bytes);
   const auto* first = static_cast<const char*>(from);
-  emulator::enqueue(queue, [=, kept = std::vector<char>(first, first + bytes)] { copy(kept.data()); });
+  emulator::enqueue(queue, [=, kept = std::vector<char>(first, first + bytes)] {
+    emulator::memory().check("copy to the device", to, bytes);
+    std::memcpy(to, kept.data(), bytes);
+  });
 }
 
 void copy_to_host(Device, void* queue, void* to, const void* from, size_t bytes) {
@@ -79,6 +88,15 @@ void zero(Device, void* queue, void* to, size_t bytes) {
   });
 }
 
+void* allocate_pinned(Device, size_t bytes) { return std::malloc(bytes); }
+void release_pinned(Device, void* pointer) { std::free(pointer); }
+emulator::Event& event_of(void* event) { return *static_cast<emulator::Event*>(event); }
+void* create_event(Device) { return new emulator::Event; }
+void destroy_event(Device, void* event) { delete &event_of(event); }
+void record_event(Device, void* queue, void* event) { event_of(event).record(queue); }
+void wait_event(Device, void* queue, void* event) { event_of(event).wait(queue); }
+void synchronize_event(Device, void* event) { event_of(event).synchronize(); }
+
 void lend(Device, void* queue, void* pointer, size_t bytes) {
   emulator::enqueue(queue, [=] { emulator::memory().lend(pointer, bytes); });
 }
@@ -103,6 +121,14 @@ const Runtime* simt_runtime() {
                                  .copy_to_host = copy_to_host,
                                  .copy_on_device = copy_on_device,
                                  .zero = zero,
+                                 .allocate_pinned = allocate_pinned,
+                                 .release_pinned = release_pinned,
+                                 .copy_from_pinned = copy_from_pinned,
+                                 .create_event = create_event,
+                                 .destroy_event = destroy_event,
+                                 .record_event = record_event,
+                                 .wait_event = wait_event,
+                                 .synchronize_event = synchronize_event,
                                  .lend = lend,
                                  .take_back = take_back,
                                  .begin_capture = begin_capture,

@@ -22,6 +22,8 @@ struct Settings {
   Schedule schedule = Schedule::lock_step;
   uint64_t seed = 0;  // of the order of blocks (0: as numbered) and, in lazy mode, of queues
   size_t shared_limit = kSharedSm86;
+  // A thread that touches memory so often is taken to wait for another block, which a GPU may never run.
+  uint64_t most_accesses = uint64_t{1} << 28;
   bool lazy = false;             // queued work runs only when somebody has to wait for it
   Observer* observer = nullptr;  // sees every launch, which then runs on one OS thread
 };

@@ -31,14 +31,15 @@ if(NOT VTL_CUDA STREQUAL "OFF")
   endif()
 endif()
 
-# The CUDA kernels and the CUDA runtime of core, as part of `target`. nvcc knows neither the sanitizers nor all warnings.
+# The CUDA kernels and the CUDA runtime of core, as part of `target`. nvcc knows neither the sanitizers nor all warnings; that
+# registers spill is one, and an error as all are.
 function(vtl_add_cuda_kernels target)
   if(NOT VTL_HAS_CUDA)
     return()
   endif()
   add_library(vtl_cuda OBJECT ${vtl_cuda_files})
   target_include_directories(vtl_cuda PRIVATE ${PROJECT_BINARY_DIR}/include)
-  target_compile_options(vtl_cuda PRIVATE -Werror=all-warnings -Xcompiler=-Wall)
+  target_compile_options(vtl_cuda PRIVATE -Werror=all-warnings -Xptxas=--warn-on-spills -Xcompiler=-Wall)
   set_target_properties(vtl_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static)
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:vtl_cuda> core/runtime_cuda.cpp)
   target_link_libraries(${target} PRIVATE CUDA::cudart_static)

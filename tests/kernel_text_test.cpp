@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -88,6 +89,21 @@ std::pair<size_t, size_t> brackets(const std::string& code, size_t from) {
   return {open, code.size()};
 }
 
+// `list` cut at its outermost commas, without spaces.
+std::vector<std::string> elements(const std::string& list) {
+  std::vector<std::string> found(1);
+  int depth = 0;
+  for (const char c : list) {
+    if (c == '(' || c == '{' || c == '<') ++depth;
+    if (c == ')' || c == '}' || c == '>') --depth;
+    if (c == ',' && depth == 0)
+      found.emplace_back();
+    else if (!std::isspace(static_cast<unsigned char>(c)))
+      found.back() += c;
+  }
+  return found;
+}
+
 // What is wrong with a text, each with its line: "12: asm: use a wrapper in kernels/device".
 std::vector<std::string> problems(const std::string& text) {
   const std::string code = code_of(text);
@@ -105,6 +121,7 @@ std::vector<std::string> problems(const std::string& text) {
   // Parameters of kernels point to device memory. Elsewhere __restrict__ may be on shared memory, and then a compiler
   // keeps what it read before a barrier.
   std::vector<std::pair<size_t, size_t>> parameters;
+  std::map<std::string, std::string> bounds_of;  // kernel: threads
   for (size_t at = find_word(code, "__global__"); at != std::string::npos; at = find_word(code, "__global__", at + 1)) {
     const size_t bounds = find_word(code, "__launch_bounds__", at);
     const auto first = brackets(code, at);
@@ -113,6 +130,11 @@ std::vector<std::string> problems(const std::string& text) {
       parameters.push_back(first);
     } else {
       parameters.push_back(brackets(code, first.second));
+      const size_t end = code.find_last_not_of(" \n", parameters.back().first - 1) + 1;
+      size_t begin = end;
+      while (begin > 0 && of_name(code[begin - 1])) --begin;
+      bounds_of[code.substr(begin, end - begin)] =
+          elements(code.substr(first.first + 1, first.second - first.first - 2))[0];
     }
   }
   for (size_t at = find_word(code, "__restrict__"); at != std::string::npos;
@@ -120,6 +142,17 @@ std::vector<std::string> problems(const std::string& text) {
     bool in_parameters = false;
     for (const auto& [begin, end] : parameters) in_parameters = in_parameters || (at > begin && at < end);
     if (!in_parameters) report(at, "__restrict__ outside the parameters of a kernel");
+  }
+
+  // launch(stream, {"name", grid, threads}, kernel<...>, ...): as many threads as the kernel was compiled for.
+  for (size_t at = find_word(code, "launch"); at != std::string::npos; at = find_word(code, "launch", at + 1)) {
+    const auto [open, end] = brackets(code, at);
+    const auto call = elements(code.substr(open + 1, end - open - 2));
+    if (call.size() < 3 || call[1].empty() || call[1].front() != '{') continue;
+    const auto shape = elements(call[1].substr(1, call[1].size() - 2));
+    const auto bounds = bounds_of.find(call[2].substr(0, call[2].find('<')));
+    if (bounds == bounds_of.end() || shape.size() < 3 || shape[2] == bounds->second) continue;
+    report(at, bounds->first + " is compiled for " + bounds->second + " threads and launched with " + shape[2]);
   }
   return found;
 }
@@ -153,5 +186,9 @@ TEST_CASE("the reader of kernel texts finds what it looks for") {
   CHECK(first("k<<<1, 2>>>();") == "1: <<<: use launch of kernels/device/launch.h");
   CHECK(first("__global__ void __launch_bounds__(8) k(float* x) { VTL_DYNAMIC_SHARED(float, tile); float* __restrict__ "
               "t = tile; }") == "1: __restrict__ outside the parameters of a kernel");
+  const std::string kernel = "template <int N>\n__global__ void __launch_bounds__(kThreads, 2)\n    k(float* x) {}\n";
+  CHECK(first(kernel + "launch(s, {\"k\", f(a, b), kThreads}, k<4>, x);") == "fine");
+  CHECK(first(kernel + "launch(s, {\"k\", f(a, b), 64}, k<4>, x);") ==
+        "4: k is compiled for kThreads threads and launched with 64");
   CHECK(first("x = atomicAdd(y, 1);") == "1: atomicAdd: use atomic_add of kernels/device/atomic.h");
 }

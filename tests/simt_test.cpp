@@ -490,9 +490,9 @@ __global__ void __launch_bounds__(32) recurse(int* out, int levels) {
 TEST_CASE("simt: a stack that is too small") {
   Simt simt;
   const Tensor out = Tensor::zeros({1}, DType::i32, Device::simt());
-  CHECK(says(planted(1, 32, 0, recurse, static_cast<int*>(out.data()), 300),
-             {"thread (0,0,0): the stack of 262144 bytes was too small"}));
-  CHECK(says(planted(1, 32, 0, recurse, static_cast<int*>(out.data()), 100), {"nothing was wrong"}));
+  CHECK(says(planted(1, 32, 0, recurse, static_cast<int*>(out.data()), 150),
+             {"thread (0,0,0): the stack of 131072 bytes was too small"}));
+  CHECK(says(planted(1, 32, 0, recurse, static_cast<int*>(out.data()), 20), {"nothing was wrong"}));
 }
 
 __global__ void __launch_bounds__(32) waits_for_another_block(int* flag) {
@@ -508,6 +508,12 @@ TEST_CASE("simt: a block that waits for another one") {
   const Tensor flag = Tensor::zeros({1}, DType::i32, Device::simt());
   CHECK(says(planted(2, 32, 0, waits_for_another_block, static_cast<int*>(flag.data())),
              {"100000 accesses of one thread: does it spin"}));
+}
+
+__global__ void __launch_bounds__(32) throws(int n) { VTL_CHECK(n == 0, "n is ", n); }
+
+TEST_CASE("simt: a kernel that throws") {
+  CHECK(says(planted(1, 32, 0, throws, 3), {"thread (0,0,0): a kernel throws nothing, this one: n is 3"}));
 }
 
 // ---- asynchronous copies --------------------------------------------------------------------------------------------

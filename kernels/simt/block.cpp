@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cstdlib>
+#include <exception>
 
 #include "vtl/core/error.h"
 
@@ -79,7 +80,13 @@ void Block::begin(const LaunchShape& shape, dim3 index, const std::function<void
 }
 
 void Block::run_thread() {
-  (*current->block->body_)();
+  std::string thrown;
+  try {
+    (*current->block->body_)();
+  } catch (const std::exception& error) {
+    thrown = error.what();
+  }
+  if (!thrown.empty()) current->block->stop(*current, {}, concat("a kernel throws nothing, this one: ", thrown));
   current->block->end_thread();
   std::abort();  // nobody comes back to a thread that has ended
 }

@@ -29,7 +29,7 @@ class Fiber {
 // Memory for the stacks of one block. What is not touched costs nothing.
 class FiberStacks {
  public:
-  static constexpr size_t kBytes = size_t{256} << 10;  // of each
+  static constexpr size_t kBytes = size_t{128} << 10;  // of each
 
   explicit FiberStacks(size_t count);
   ~FiberStacks();

@@ -15,6 +15,7 @@
 #include "vtl/kernels/device/mma.h"
 #include "vtl/kernels/device/warp.h"
 #include "vtl/kernels/layernorm/layernorm.h"
+#include "vtl/kernels/scale/scale.h"
 #include "vtl/kernels/simt/trace/trace.h"
 
 namespace {
@@ -246,6 +247,39 @@ TEST_CASE("trace: add has no races and moves what it must") {
         CHECK(trace.races().empty());
         check_cost("add_backward", trace, 4 * all * size + dims.count * b_size);  // dy for each of the two gradients
       }
+}
+
+TEST_CASE("trace: scale, layer_scale and gate have no races and move what they must") {
+  Simt simt;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const int64_t size = static_cast<int64_t>(size_of(dtype)), batch = 4, positions = 28 * 28, cols = 96;
+    const int64_t rows = batch * positions, all = rows * cols;
+    const Tensor x = simt.zeros(all, dtype), dy = simt.zeros(all, dtype), y = simt.zeros(all, dtype);
+    const Tensor gamma = simt.zeros(cols), dgamma = simt.zeros(cols);
+    const Tensor gate = simt.zeros(batch * cols, dtype), dgate = simt.zeros(batch * cols, dtype);
+    const auto examine = [&](const char* what, int64_t least_bytes, auto&& run) {
+      Trace trace;
+      run();
+      CHECK(trace.races().empty());
+      check_cost(what, trace, least_bytes);
+    };
+    examine("scale", 3 * all * size, [&] {
+      kernels::scale_backward(simt.stream(), dtype, dy.data(), 2, {y.data(), x.data()}, all);
+    });
+    examine("layer_scale forward", 3 * all * size + cols * 4, [&] {
+      kernels::layer_scale_forward(simt.stream(), dtype, x.data(), gamma.f32(), dy.data(), y.data(), {rows, cols});
+    });
+    examine("layer_scale backward", 3 * all * size + 2 * cols * 4, [&] {
+      kernels::layer_scale_backward(simt.stream(), dtype, dy.data(), x.data(), gamma.f32(), {y.data()}, {dgamma.data()},
+                                    {rows, cols});
+    });
+    const kernels::GateDims dims{batch, positions, cols};
+    examine("gate forward", 2 * all * size + batch * cols * size,
+            [&] { kernels::gate_forward(simt.stream(), dtype, x.data(), gate.data(), y.data(), dims); });
+    examine("gate backward", 3 * all * size + 2 * batch * cols * size, [&] {
+      kernels::gate_backward(simt.stream(), dtype, dy.data(), x.data(), gate.data(), {y.data()}, {dgate.data()}, dims);
+    });
+  }
 }
 
 TEST_CASE("trace: layernorm has no races") {

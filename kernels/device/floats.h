@@ -27,6 +27,11 @@ VTL_DEVICE Floats<N> load_floats(const T* from, Site site = VTL_HERE) {
   }
   return values;
 }
+// from[at], from[at + 1], ...; zeros when `from` is null.
+template <int N, class T>
+VTL_DEVICE Floats<N> load_floats_or_zero(const T* from, int64_t at, Site site = VTL_HERE) {
+  return from ? load_floats<N>(from + at, site) : Floats<N>{};
+}
 template <int N, class T>
 VTL_DEVICE void store_floats(T* to, const Floats<N>& values, Site site = VTL_HERE) {
   constexpr int kPiece = N < kVecLanes<T> ? N : kVecLanes<T>;

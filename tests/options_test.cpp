@@ -166,6 +166,7 @@ TEST_CASE("what comes in a later version is refused by name") {
     CHECK(contains(message, flag));
     CHECK(contains(message, text));
     CHECK(contains(message, "not in this version"));
+    CHECK((contains(message, "expected ") || contains(message, "only 0 is")));
   }
 }
 
@@ -184,9 +185,44 @@ TEST_CASE("scratch takes no weights and two stages take two epochs") {
   CHECK_THROWS_AS(validate(scratch), Error);
   TrainOptions staged;
   staged.epochs = 1;
+  for (const char* part : {"--epochs: 1", "--strategy two-stage needs 2", "--strategy head"})
+    CHECK(contains(complaint("--epochs", "1"), part));
   CHECK_THROWS_AS(validate(staged), Error);
   staged.strategy = Strategy::full;
   validate(staged);
+}
+
+TEST_CASE("a flag that would do nothing is refused with where it works") {
+  using Flags = std::vector<std::pair<const char*, const char*>>;
+  const auto complaint_of = [](const Flags& flags) -> std::string {
+    TrainOptions options;
+    for (const auto& [flag, text] : flags) set_flag(options, flag, text);
+    try {
+      validate(options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return {};
+  };
+  const std::vector<std::pair<Flags, const char*>> idle = {
+      {{{"--strategy", "head"}, {"--backbone-lr", "5"}}, "two-stage"},
+      {{{"--strategy", "head"}, {"--layer-decay", "0.5"}}, "two-stage"},
+      {{{"--strategy", "head"}, {"--targets", "conv_pw"}}, "--strategy lora"},
+      {{{"--strategy", "full"}, {"--rank", "4"}}, "--strategy lora"},
+      {{{"--strategy", "full"}, {"--alpha", "4"}}, "--strategy lora"},
+      {{{"--strategy", "full"}, {"--unfreeze", "5"}}, "--strategy partial"},
+      {{{"--optimizer", "adamw"}, {"--momentum", "0.5"}}, "--optimizer sgd"}};
+  for (const auto& [flags, where] : idle) {
+    CAPTURE(flags[1].first);
+    const std::string message = complaint_of(flags);
+    CHECK(message.starts_with(std::string(flags[1].first) + ": "));
+    CHECK(contains(message, flags[0].second));
+    CHECK(contains(message, where));
+    CHECK(complaint_of({flags[0]}).empty());
+  }
+  CHECK(complaint_of({{"--strategy", "lora"}, {"--targets", "qkv"}, {"--rank", "4"}, {"--alpha", "8"}}).empty());
+  CHECK(complaint_of({{"--strategy", "partial"}, {"--unfreeze", "5"}}).empty());
+  CHECK(complaint_of({{"--optimizer", "sgd"}, {"--momentum", "0.5"}}).empty());
 }
 
 TEST_CASE("--lr sets every group that its own flag does not set") {

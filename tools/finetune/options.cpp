@@ -53,10 +53,12 @@ T choice(std::string_view flag, std::string_view text, const std::vector<std::pa
     if (text == known_name) return value;
     names.push_back(known_name);
   }
-  for (const std::string& other : later)
-    if (text == other) fail(ErrorKind::bad_argument, flag, ": \"", text, "\" is not in this version");
   std::string list;
   for (const std::string& known_name : names) list += (list.empty() ? "" : ", ") + known_name;
+  for (const std::string& other : later)
+    if (text == other)
+      fail(ErrorKind::bad_argument, flag, ": \"", text, "\" is not in this version, expected ",
+           names.size() > 1 ? "one of " : "", list);
   const std::string near = nearest(text, names);
   refuse(flag, text, concat("one of ", list, near.empty() ? "" : "; did you mean " + near + "?"));
 }
@@ -294,6 +296,27 @@ void rate(const char* flag, const std::optional<double>& value) {
 
 bool is_adamw(const TrainOptions& options) { return options.optimizer == optim::OptimizerKind::adamw; }
 
+// What would be accepted and do nothing.
+void check_effects(const TrainOptions& o) {
+  const TrainOptions defaults;
+  const bool lora = o.strategy == Strategy::lora, head = o.strategy == Strategy::head;
+  const auto refuse_idle = [&](const char* flag, bool given, bool works, const char* chosen, const char* where) {
+    if (given && !works)
+      fail(ErrorKind::bad_argument, flag, ": does nothing with ", chosen, ", only with ", where,
+           "; leave it out, or choose that");
+  };
+  const std::string strategy = concat("--strategy ", name(o.strategy));
+  const char* const any_but_head = "a strategy in which more than the head learns (two-stage, partial, full, ...)";
+  refuse_idle("--unfreeze", o.unfreeze != defaults.unfreeze, o.strategy == Strategy::partial, strategy.c_str(),
+              "--strategy partial");
+  refuse_idle("--rank", o.rank != defaults.rank, lora, strategy.c_str(), "--strategy lora");
+  refuse_idle("--alpha", o.alpha.has_value(), lora, strategy.c_str(), "--strategy lora");
+  refuse_idle("--targets", !o.targets.empty(), lora, strategy.c_str(), "--strategy lora");
+  refuse_idle("--backbone-lr", o.backbone_lr.has_value(), !head, strategy.c_str(), any_but_head);
+  refuse_idle("--layer-decay", o.layer_decay != defaults.layer_decay, !head, strategy.c_str(), any_but_head);
+  refuse_idle("--momentum", o.momentum != defaults.momentum, !is_adamw(o), "--optimizer adamw", "--optimizer sgd");
+}
+
 }  // namespace
 
 const char* name(Strategy strategy) {
@@ -361,7 +384,10 @@ void validate(const TrainOptions& options) {
   in_range("--rank", options.rank, 1, kMaxRank);
   if (options.alpha) in_range("--alpha", *options.alpha, 1e-6, 1e6);
   if (options.epochs) in_range("--epochs", *options.epochs, 1, kMaxEpochs);
-  if (options.strategy == Strategy::two_stage && options.epochs) in_range("--epochs", *options.epochs, 2, kMaxEpochs);
+  if (options.strategy == Strategy::two_stage && options.epochs == 1)
+    fail(ErrorKind::bad_argument,
+         "--epochs: 1, but --strategy two-stage needs 2 or more: the head learns in the first half of them, everything "
+         "in the second; give 2, or take --strategy head or full");
   if (options.max_steps) in_range("--max-steps", *options.max_steps, 1, kMaxSteps);
   in_range("--accumulate", options.accumulate, 1, kMaxAccumulate);
   in_range("--momentum", options.momentum, 0.0, 0.9999);
@@ -375,6 +401,7 @@ void validate(const TrainOptions& options) {
   in_range("--early-stop", options.early_stop, 0, kMaxEpochs);
   in_range("--val-split", options.val_split, 1.0, 90.0);
   in_range("--max-bad", options.max_bad, 0.0, 100.0);
+  check_effects(options);
 }
 
 std::span<const Flag> train_flags() {

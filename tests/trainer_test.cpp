@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <stdexcept>
 
 #include "vtl/core/error.h"
 #include "vtl/core/rng.h"
@@ -102,6 +103,18 @@ std::vector<double> losses(const TrainOptions& options) {
   };
   train(options, make_model(), pictures(), callbacks);
   return values;
+}
+
+// The first element is no number.
+void poison(const models::LoadedModel& loaded, const std::string& parameter) {
+  struct Poison : layers::Visitor {
+    std::string name;
+    void on_parameter(const std::string& found, layers::Parameter& parameter) override {
+      if (found == name) *parameter.value().f32() = std::numeric_limits<float>::quiet_NaN();
+    }
+  } visitor;
+  visitor.name = parameter;
+  loaded.model.visit(visitor);
 }
 
 std::string slurp(const std::filesystem::path& path) {
@@ -301,12 +314,7 @@ TEST_CASE("the plan comes first and counts what will happen") {
 
 TEST_CASE("three steps in a row that are not finite end the run") {
   models::LoadedModel loaded = make_model();
-  struct Poison : layers::Visitor {
-    void on_parameter(const std::string& name, layers::Parameter& parameter) override {
-      if (name == "fc.bias") *parameter.value().f32() = std::numeric_limits<float>::quiet_NaN();
-    }
-  } poison;
-  loaded.model.visit(poison);
+  poison(loaded, "fc.bias");
   int64_t skipped = 0;
   Callbacks callbacks;
   callbacks.on_event = [&](const Event& event) {
@@ -315,6 +323,17 @@ TEST_CASE("three steps in a row that are not finite end the run") {
   CHECK(kind_of([&] { train(quick(Strategy::full, 2), std::move(loaded), pictures(), callbacks); }) ==
         ErrorKind::diverged);
   CHECK(skipped == 2);
+}
+TEST_CASE("a picture whose pixels cannot be read counts once, however often it is met") {
+  const test::TempDir folder;
+  const std::string path = folder / "cut.png";
+  std::ofstream(path) << "\x89PNG\r\n\x1a\n";
+  io::Dataset data = pictures();
+  data.train[0] = {path, nullptr, io::ClassIndex{0}};
+  const TrainResult result = train(quick(Strategy::two_stage, 2), make_model(), data);
+  CHECK(result.stop == StopReason::finished);
+  REQUIRE(result.bad_files.size() == 1);
+  CHECK(result.bad_files[0].path == path);
 }
 
 TEST_CASE("without validation pictures the last epoch is the best") {

@@ -40,7 +40,10 @@ class Reporter {
   Reporter(const Callbacks& callbacks, RunFolder* folder) : callbacks_(callbacks), folder_(folder) {}
 
   void operator()(const Event& event) {
-    if (const auto* bad = std::get_if<BadFile>(&event)) bad_files_.push_back(*bad);
+    if (const auto* bad = std::get_if<BadFile>(&event)) {
+      if (!bad_paths_.insert(bad->path).second) return;  // every loader finds it anew
+      bad_files_.push_back(*bad);
+    }
     if (folder_) folder_->record(event);
     if (callbacks_.on_event) callbacks_.on_event(event);
   }
@@ -52,6 +55,7 @@ class Reporter {
   const Callbacks& callbacks_;
   RunFolder* folder_;
   std::vector<BadFile> bad_files_;
+  std::set<std::string> bad_paths_;
 };
 
 // Of a step, from its micro-batches; loss is the mean.

@@ -324,6 +324,27 @@ TEST_CASE("three steps in a row that are not finite end the run") {
         ErrorKind::diverged);
   CHECK(skipped == 2);
 }
+
+TEST_CASE("a skipped step changes no statistics, has no gradient norm, and nothing but skipped steps is a divergence") {
+  models::LoadedModel loaded = make_model();
+  poison(loaded, "conv1.weight");
+  const models::Model model = loaded.model;  // shares what it holds
+  const auto before = bits(model);
+  TrainOptions options = quick(Strategy::full, 1);
+  options.max_steps = 2;
+  Callbacks callbacks;
+  int64_t skipped = 0;
+  callbacks.on_event = [&](const Event& event) {
+    const auto* step = std::get_if<StepEvent>(&event);
+    if (!step) return;
+    skipped += step->skipped;
+    CHECK(std::isnan(step->grad_norm));
+  };
+  CHECK(kind_of([&] { train(options, std::move(loaded), pictures(), callbacks); }) == ErrorKind::diverged);
+  CHECK(skipped == 2);
+  CHECK(bits(model) == before);
+}
+
 TEST_CASE("a picture whose pixels cannot be read counts once, however often it is met") {
   const test::TempDir folder;
   const std::string path = folder / "cut.png";

@@ -1,7 +1,9 @@
 #include "vtl/tools/finetune/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <set>
 #include <utility>
@@ -62,7 +64,8 @@ class Reporter {
 struct StepOutcome {
   double loss = 0;
   int64_t images = 0, right = 0;
-  bool finite = true;
+  double grad_norm = std::numeric_limits<double>::quiet_NaN();  // where it came to a gradient
+  bool skipped = true;                                          // loss or gradient not finite: nothing changed
 };
 
 class Run {
@@ -182,6 +185,7 @@ class Run {
       first_epoch_ += length.epochs;
       at_.epoch = at_.phase_step = at_.batch = at_.without_improvement = 0;
     }
+    if (at_.steps > 0 && at_.bad_steps == at_.steps) fail_diverged("none of the steps was finite");
     if (result_.stop == StopReason::finished && options_.max_steps && at_.steps == *options_.max_steps)
       result_.stop = StopReason::max_steps;
   }
@@ -231,22 +235,24 @@ class Run {
 
   // From at_.batch to the end of the epoch, or to where somebody asks to stop.
   void train_epoch(EpochEvent& event, Inputs& inputs, optim::Optimizer& optimizer, const optim::Schedule& schedule) {
+    const std::vector<bool>& trains = phases_[static_cast<size_t>(at_.phase)].batchnorm_trains;
+    const bool moves_statistics = std::find(trains.begin(), trains.end(), true) != trains.end();
     auto last = Clock::now();
     inputs.start(event.epoch, at_.batch);
     for (std::vector<InputBatch> micro_batches;
          at_.phase_step < schedule.total_steps && gather(inputs, micro_batches);) {
       at_.batch += static_cast<int64_t>(micro_batches.size());
       const double factor = optim::rate_factor(schedule, at_.phase_step++);
+      const Snapshot statistics = moves_statistics ? Snapshot(result_.model, {}) : Snapshot();
       const StepOutcome outcome = step(micro_batches, inputs.stage(), optimizer, factor);
-      const StepState state = optimizer.read_state();
-      const bool skipped = !outcome.finite || state.skip != 0;
+      if (outcome.skipped) statistics.restore(result_.model);
       ++at_.steps;
-      count(outcome, state, skipped);
+      count(outcome);
       const double elapsed = seconds_since(last);
       last = Clock::now();
       StepEvent done{event.epoch,  event.epochs, at_.steps,       result_.plan.steps,
-                     outcome.loss, {},           state.grad_norm, static_cast<double>(outcome.images) / elapsed,
-                     skipped};
+                     outcome.loss, {},           outcome.grad_norm, static_cast<double>(outcome.images) / elapsed,
+                     outcome.skipped};
       for (const optim::Group& group : optimizer.groups())
         done.rates.emplace_back(group.name, group.learning_rate * factor);
       report_(done);
@@ -264,17 +270,21 @@ class Run {
     at_.loss_sum = 0;
   }
 
-  void count(const StepOutcome& outcome, const StepState& state, bool skipped) {
-    if (!skipped) {
+  void count(const StepOutcome& outcome) {
+    if (!outcome.skipped) {
       at_.bad_steps = 0;
       at_.loss_sum += outcome.loss * static_cast<double>(outcome.images);
       at_.images += outcome.images;
       at_.right += outcome.right;
     } else if (++at_.bad_steps == kMaxBadSteps) {
-      fail(ErrorKind::diverged, "train: ", kMaxBadSteps, " steps in a row were not finite (loss ", outcome.loss,
-           ", gradient norm ", state.grad_norm, " at step ", at_.steps,
-           "); take a lower --lr, a longer --warmup or --precision fp32");
+      fail_diverged(concat(kMaxBadSteps, " steps in a row were not finite (loss ", outcome.loss, ", gradient norm ",
+                           outcome.grad_norm, " at step ", at_.steps, ")"));
     }
+  }
+
+  [[noreturn]] static void fail_diverged(const std::string& what) {
+    fail(ErrorKind::diverged, "train: ", what,
+         "; take a lower --lr, a longer --warmup or --precision fp32, and look whether the weights are finite");
   }
 
   // The micro-batches of one step; none at the end of the epoch.
@@ -303,8 +313,7 @@ class Run {
       const Tensor loss = task_->loss(output, batch.labels);
       const double value = loss.item();
       outcome.loss += share * value;
-      outcome.finite = outcome.finite && std::isfinite(value);
-      if (!outcome.finite) {
+      if (!std::isfinite(value)) {
         tape.clear();
         return outcome;
       }
@@ -312,6 +321,9 @@ class Run {
       tape.backward(loss, Tensor::from(std::span(&share, 1), loss.shape(), loss.device()));
     }
     optimizer.step(rate_factor);
+    const StepState state = optimizer.read_state();
+    outcome.grad_norm = state.grad_norm;
+    outcome.skipped = state.skip != 0;
     return outcome;
   }
 

@@ -105,6 +105,17 @@ std::vector<double> losses(const TrainOptions& options) {
   return values;
 }
 
+// A callback that acts once, when so many steps are done.
+Callbacks after_step(int64_t step, std::function<void()> action) {
+  Callbacks callbacks;
+  callbacks.on_event = [step, action = std::move(action)](const Event& event) {
+    if (const auto* done = std::get_if<StepEvent>(&event); done && done->step == step) action();
+  };
+  return callbacks;
+}
+
+[[noreturn]] void break_off() { throw std::runtime_error("broken off"); }
+
 // The first element is no number.
 void poison(const models::LoadedModel& loaded, const std::string& parameter) {
   struct Poison : layers::Visitor {
@@ -514,4 +525,90 @@ TEST_CASE("a run is resumed only with the options it was begun with") {
   train(broken, small_model(), pictures(), stop);
   std::ofstream(broken.out / "checkpoints" / "last.safetensors", std::ios::trunc) << "garbage";
   CHECK(kind_of([&] { train(broken, small_model(), pictures()); }) == ErrorKind::bad_model);
+}
+
+TEST_CASE("a run is resumed only with the weights and the pictures it was begun with") {
+  const test::TempDir folder;
+  TrainOptions options = quick(Strategy::head, 2);
+  options.out = folder / "run";
+  Callbacks stop;
+  stop.stop_requested = [] { return true; };
+  const auto weights = folder / "base" / "model.safetensors";
+  const auto model = [&] {
+    models::LoadOptions load;
+    load.model.precision = Precision::fp32;
+    load.class_names = {"across", "down", "slanted"};
+    return models::load_model("tf_efficientnet_lite0", weights, load);
+  };
+  models::save_model(small_model(), folder / "base");
+  train(options, model(), pictures(), stop);
+
+  io::Dataset fewer = pictures();
+  fewer.train.pop_back();
+  CHECK(kind_of([&] { train(options, model(), fewer); }) == ErrorKind::bad_data);
+  io::Dataset relabelled = pictures();
+  relabelled.val[0].target = io::ClassIndex{2};
+  CHECK(kind_of([&] { train(options, model(), relabelled); }) == ErrorKind::bad_data);
+
+  models::LoadedModel other = small_model();
+  poison(other, "conv_head.weight");
+  models::save_model(other, folder / "base");
+  CHECK(kind_of([&] { train(options, model(), pictures()); }) == ErrorKind::bad_model);
+
+  models::save_model(small_model(), folder / "base");
+  CHECK(train(options, model(), pictures()).stop == StopReason::finished);
+}
+
+TEST_CASE("a run that was broken off goes on after its last finished epoch, with the same bits") {
+  const test::TempDir folder;
+  TrainOptions options = quick(Strategy::two_stage, 3);
+  options.out = folder / "whole";
+  const TrainResult whole = train(options, small_model(), pictures());
+  options.out = folder / "parts";
+  for (const int64_t step : {5, 8})  // in the first and in the second epoch of the second phase
+    CHECK_THROWS_AS(train(options, small_model(), pictures(), after_step(step, break_off)), std::runtime_error);
+  std::vector<std::string> notes;
+  Callbacks callbacks;
+  callbacks.on_event = [&](const Event& event) {
+    if (const auto* note = std::get_if<Note>(&event)) notes.push_back(note->text);
+  };
+  const TrainResult parts = train(options, small_model(), pictures(), callbacks);
+  CHECK(notes == std::vector<std::string>{"continues after step 6"});
+  CHECK(parts.history.size() == 3);
+  CHECK(bits(parts.model.model) == bits(whole.model.model));
+  CHECK(slurp(folder / "parts" / "best" / "model.safetensors") == slurp(folder / "whole" / "best" / "model.safetensors"));
+}
+
+TEST_CASE("a folder without a finished epoch does not stand in the way of a new run") {
+  const test::TempDir folder;
+  TrainOptions options = quick(Strategy::head, 2);
+  options.out = folder / "run";
+  // What a killed process leaves.
+  const auto kill = [&] { std::filesystem::copy(options.out, folder / "killed", std::filesystem::copy_options::recursive); };
+  train(options, small_model(), pictures(), after_step(2, kill));
+  CHECK(std::filesystem::exists(folder / "killed" / "run.json"));
+  options.out = folder / "killed";
+  CHECK(train(options, small_model(), pictures()).stop == StopReason::finished);
+
+  options.out = folder / "failed";
+  CHECK_THROWS_AS(train(options, small_model(), pictures(), after_step(2, break_off)), std::runtime_error);
+  options.lr = 1e-3;
+  CHECK(train(options, small_model(), pictures()).stop == StopReason::finished);
+  options.lr = 1e-4;
+  CHECK(kind_of([&] { train(options, small_model(), pictures()); }) == ErrorKind::bad_argument);
+}
+
+TEST_CASE("two runs at once do not write into one folder") {
+  const test::TempDir folder;
+  TrainOptions options = quick(Strategy::head, 1);
+  options.out = folder / "run";
+  int64_t refused = 0;
+  Callbacks callbacks;
+  callbacks.on_event = [&](const Event& event) {
+    if (std::holds_alternative<Plan>(event))
+      refused += kind_of([&] { train(options, small_model(), pictures()); }) == ErrorKind::bad_argument;
+  };
+  train(options, small_model(), pictures(), callbacks);
+  CHECK(refused == 1);
+  CHECK(std::filesystem::exists(options.out / "summary.json"));
 }

@@ -1,5 +1,7 @@
 #include "vtl/tools/finetune/run_folder.h"
 
+#include <sys/file.h>
+
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -8,6 +10,7 @@
 #include "vtl/core/cpu.h"
 #include "vtl/core/error.h"
 #include "vtl/io/json.h"
+#include "vtl/io/sha256.h"
 #include "vtl/tools/finetune/json.h"
 
 namespace vtl::finetune {
@@ -33,20 +36,8 @@ void write_line(std::ofstream& file, const fs::path& folder, const std::string& 
   if (!file) fail(ErrorKind::io, folder.string(), ": writing failed: ", std::strerror(errno), "; is the disk full?");
 }
 
-// Whole or not at all: written beside its place, then moved there.
-void write_file(const fs::path& path, const std::string& text) {
-  fs::path beside = path;
-  beside += ".part";
-  std::ofstream file = open_for_writing(beside);
-  write_line(file, path.parent_path(), text);
-  file.close();
-  std::error_code error;
-  fs::rename(beside, path, error);
-  if (error) fail(ErrorKind::io, path.string(), ": cannot be written: ", error.message());
-}
-
-std::string pretty(const std::string& json) {
-  return nlohmann::ordered_json::parse(json).dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+void write_pretty(const fs::path& path, const nlohmann::ordered_json& json) {
+  io::write_text_file(path, json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
 }
 
 // Cut to `bytes`, to be written on.
@@ -76,9 +67,19 @@ nlohmann::json identity(const std::string& options) {
   return json;
 }
 
-void make_folder(const fs::path& path) {
-  if (is_run_folder(path))
-    fail(ErrorKind::bad_argument, "--out: ", path.string(), " holds another run; choose another folder, or remove it");
+bool has_options(const fs::path& path, const TrainOptions& options) {
+  const nlohmann::json run = io::read_json_file(path / "run.json", ErrorKind::bad_data);
+  return run.contains("options") && identity(run["options"].dump()) == identity(options_json(options));
+}
+
+// Something that a new run of these options would destroy. best/ alone is what they come to again.
+bool holds_results(const fs::path& path, const TrainOptions& options) {
+  if (!is_run_folder(path)) return false;
+  if (is_there(path / "summary.json") || is_there(RunFolder::checkpoint_of(path))) return true;
+  return is_there(path / "best") && !has_options(path, options);
+}
+
+fs::path made(const fs::path& path) {
   std::error_code error;
   fs::create_directories(path, error);
   std::error_code ignored;
@@ -86,6 +87,22 @@ void make_folder(const fs::path& path) {
     const std::string reason = error ? error.message() : "it is a file";
     fail(ErrorKind::io, path.string(), ": the run folder cannot be made: ", reason);
   }
+  return path;
+}
+
+// Until the descriptor is closed, also by the end of the process. File systems without locks go without.
+void lock(const io::Directory& folder) {
+  if (::flock(folder.descriptor(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    fail(ErrorKind::bad_argument, "--out: another run is writing into ", folder.path().string(),
+         "; wait for its end, or choose another folder");
+}
+
+void check_source(const fs::path& path, const nlohmann::json& run, const char* key, const std::string& now,
+                  ErrorKind kind, const char* what) {
+  const std::string before = run.value(key, "");
+  if (before != now)
+    fail(kind, path.string(), ": ", key, " is \"", before, "\", but now it is \"", now, "\": the run was begun with ",
+         what, "; bring them back, or begin anew with another --out");
 }
 
 }  // namespace
@@ -93,10 +110,8 @@ void make_folder(const fs::path& path) {
 bool is_run_folder(const fs::path& path) { return is_there(path / "run.json"); }
 
 bool can_resume(const fs::path& path, const TrainOptions& options) {
-  if (!is_run_folder(path) || is_there(path / "summary.json") || !is_there(RunFolder::checkpoint_of(path)))
-    return false;
-  const nlohmann::json run = io::read_json_file(path / "run.json", ErrorKind::bad_data);
-  return run.contains("options") && identity(run["options"].dump()) == identity(options_json(options));
+  return is_run_folder(path) && !is_there(path / "summary.json") && is_there(RunFolder::checkpoint_of(path)) &&
+         has_options(path, options);
 }
 
 fs::path default_run_folder(const TrainOptions& options) {
@@ -111,31 +126,64 @@ fs::path default_run_folder(const TrainOptions& options) {
   return folder;
 }
 
-RunFolder::RunFolder(fs::path path) : path_(std::move(path)), made_(!is_there(path_)) {
-  make_folder(path_);
+void check_run_folder(const TrainOptions& options) {
+  const fs::path& path = options.out;
+  if (options.resume != ResumeChoice::off && can_resume(path, options)) return;
+  if (options.resume == ResumeChoice::on)
+    fail(ErrorKind::bad_argument, "--resume: ", path.string(), " holds no stopped run with these options");
+  if (holds_results(path, options))
+    fail(ErrorKind::bad_argument, "--out: ", path.string(), " holds another run; choose another folder, or remove it");
+}
+
+RunSources sources_of(const models::LoadedModel& model, const io::Dataset& data) {
+  io::Sha256 list;
+  // The zero byte is in no name.
+  const auto add = [&](const std::string& text) { list.update(std::as_bytes(std::span(text.c_str(), text.size() + 1))); };
+  for (const std::string& name : data.classes) add(name);
+  for (const auto& [split, samples] :
+       {std::pair{"train", &data.train}, std::pair{"val", &data.val}, std::pair{"test", &data.test}})
+    for (const io::Sample& sample : *samples)
+      add(concat(split, ' ', std::get<io::ClassIndex>(sample.target), ' ', sample.path));
+  return {models::base_sha256(model), list.finish()};
+}
+
+RunFolder::RunFolder(const TrainOptions& options)
+    : path_(options.out), made_(!is_there(path_)), folder_(made(path_)) {
+  lock(folder_);
+  check_run_folder(options);
+  resumes_ = options.resume != ResumeChoice::off && can_resume(path_, options);
+  if (resumes_) return;
   events_ = open_for_writing(path_ / "metrics.jsonl");
   table_ = open_for_writing(path_ / "metrics.csv");
   write_line(table_, path_, "epoch,train_loss,train_accuracy,val_loss,val_accuracy,top5,macro_f1,auc,seconds");
 }
 
-RunFolder::RunFolder(fs::path path, uint64_t events_bytes, uint64_t table_bytes)
-    : path_(std::move(path)),
-      events_(open_at(path_ / "metrics.jsonl", events_bytes)),
-      table_(open_at(path_ / "metrics.csv", table_bytes)) {}
+void RunFolder::cut(uint64_t events_bytes, uint64_t table_bytes) {
+  events_ = open_at(path_ / "metrics.jsonl", events_bytes);
+  table_ = open_at(path_ / "metrics.csv", table_bytes);
+}
 
-void RunFolder::write_run(const TrainOptions& options, const Plan& plan, const std::string& base_sha256) {
+void RunFolder::write_run(const TrainOptions& options, const Plan& plan, const RunSources& sources) {
+  if (resumes_) {
+    const fs::path path = path_ / "run.json";
+    const nlohmann::json before = io::read_json_file(path, ErrorKind::bad_data);
+    check_source(path, before, "base_sha256", sources.base_sha256, ErrorKind::bad_model, "other weights");
+    check_source(path, before, "data_sha256", sources.data_sha256, ErrorKind::bad_data, "other pictures or classes");
+  }
   const nlohmann::ordered_json run = {{"vtl", VTL_VERSION},
                                       {"cpu", name(cpu_level())},
-                                      {"base_sha256", base_sha256},
+                                      {"base_sha256", sources.base_sha256},
+                                      {"data_sha256", sources.data_sha256},
                                       {"options", nlohmann::ordered_json::parse(options_json(options))},
                                       {"plan", nlohmann::ordered_json::parse(to_json(Event(plan)))}};
-  write_file(path_ / "run.json", run.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  write_pretty(path_ / "run.json", run);
 }
 
 void RunFolder::record(const Event& event) {
   write_line(events_, path_, to_json(event));
   const auto* epoch = std::get_if<EpochEvent>(&event);
   if (!epoch) return;
+  has_epoch_ = true;
   const Metrics& val = epoch->validation;
   write_line(table_, path_,
              concat(epoch->epoch, ',', epoch->train_loss, ',', epoch->train_accuracy, ',', val.loss, ',', val.accuracy,
@@ -149,8 +197,8 @@ void RunFolder::remove_checkpoint() {
 
 void RunFolder::abandon() noexcept {
   std::error_code ignored;
-  if (is_run_folder(path_)) return;
-  for (const char* file : {"metrics.jsonl", "metrics.csv"}) fs::remove(path_ / file, ignored);
+  if (resumes_ || has_epoch_) return;
+  for (const char* file : {"run.json", "metrics.jsonl", "metrics.csv"}) fs::remove(path_ / file, ignored);
   if (made_) fs::remove(path_, ignored);
 }
 
@@ -159,7 +207,7 @@ uint64_t RunFolder::events_bytes() const { return size_of(path_ / "metrics.jsonl
 uint64_t RunFolder::table_bytes() const { return size_of(path_ / "metrics.csv"); }
 
 void RunFolder::write_summary(const TrainResult& result) {
-  write_file(path_ / "summary.json", pretty(to_json(result)));
+  write_pretty(path_ / "summary.json", nlohmann::ordered_json::parse(to_json(result)));
 }
 
 }  // namespace vtl::finetune

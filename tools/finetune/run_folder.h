@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string>
 
+#include "vtl/io/file.h"
 #include "vtl/tools/finetune/events.h"
 #include "vtl/tools/finetune/options.h"
 #include "vtl/tools/finetune/trainer.h"
@@ -22,12 +23,26 @@ bool can_resume(const std::filesystem::path& path, const TrainOptions& options);
 // continued comes first.
 std::filesystem::path default_run_folder(const TrainOptions& options);
 
+// Throws bad_argument when `options.out` holds another run, or none to continue where one must be continued. A run that
+// was broken off before its first checkpoint is in nobody's way; makes nothing.
+void check_run_folder(const TrainOptions& options);
+
+// What a run was made from, beside its options.
+struct RunSources {
+  std::string base_sha256;  // of the weights file; empty for a model from scratch
+  std::string data_sha256;  // of the list of classes and of samples: split, class, path
+};
+RunSources sources_of(const models::LoadedModel& model, const io::Dataset& data);
+
 class RunFolder {
  public:
-  // Makes the folder, parents included. Throws bad_argument when it holds another run, io when it cannot be written.
-  explicit RunFolder(std::filesystem::path path);
-  // Continues the run in `path`: what was recorded after the first so many bytes is dropped.
-  RunFolder(std::filesystem::path path, uint64_t events_bytes, uint64_t table_bytes);
+  // Makes `options.out`, parents included, and keeps others from writing into it. Throws what check_run_folder throws,
+  // bad_argument when another run is under way in it, io when it cannot be written.
+  explicit RunFolder(const TrainOptions& options);
+
+  // Whether it holds a run to be continued: cut() comes first then. Drops what was recorded after so many bytes.
+  bool resumes() const { return resumes_; }
+  void cut(uint64_t events_bytes, uint64_t table_bytes);
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path best() const { return path_ / "best"; }
@@ -38,14 +53,15 @@ class RunFolder {
     return path / "checkpoints" / "last.safetensors";
   }
 
-  // run.json: the effective configuration, versions, the hash of the weights.
-  void write_run(const TrainOptions& options, const Plan& plan, const std::string& base_sha256);
+  // run.json: the effective configuration, versions, hashes. Throws bad_model or bad_data, and leaves all as it is, when
+  // the run to be continued was begun with other weights or other data.
+  void write_run(const TrainOptions& options, const Plan& plan, const RunSources& sources);
   // One line of metrics.jsonl, and for an epoch one of metrics.csv; handed to the system when this returns.
   void record(const Event& event);
   void write_summary(const TrainResult& result);
   // The run is finished: there is nothing to continue.
   void remove_checkpoint();
-  // Leaves nothing behind of a run that did not come to its plan (run.json).
+  // Leaves no trace of a run that did not come to the end of an epoch.
   void abandon() noexcept;
 
   uint64_t events_bytes() const;
@@ -53,7 +69,10 @@ class RunFolder {
 
  private:
   std::filesystem::path path_;
-  bool made_ = false;  // the folder was not there before
+  bool made_ = false;     // the folder was not there before
+  io::Directory folder_;  // locked
+  bool resumes_ = false;
+  bool has_epoch_ = false;
   std::ofstream events_, table_;
 };
 

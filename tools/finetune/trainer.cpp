@@ -32,7 +32,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kMaxBadSteps = 3;
-constexpr double kCheckpointSeconds = 600;  // a run that is killed loses no more than this and an epoch
+constexpr double kCheckpointShare = 0.05;  // of the time of a run, at most, goes into checkpoints at the ends of epochs
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
@@ -91,9 +91,9 @@ class Run {
   TrainResult operator()() {
     const auto begin = Clock::now();
     result_.plan = make_plan(options_, result_.model, data_, phases_);
-    report_(result_.plan);
     RunFolder* const folder = report_.folder();
-    if (folder) folder->write_run(options_, result_.plan, models::base_sha256(result_.model));
+    if (folder) folder->write_run(options_, result_.plan, sources_of(result_.model, data_));
+    report_(result_.plan);
     if (!options_.dry_run) {
       if (from_) take_up(*from_);
       train_phases();
@@ -200,6 +200,7 @@ class Run {
     if (from_) {
       optimizer.load_state(from_->optimizer);
       from_.reset();
+      if (at_.epoch == length.epochs) return;  // all of the phase was done
     }
     const optim::Schedule schedule{options_.schedule, length.steps, optim::warmup_steps(options_.warmup, length.steps)};
 
@@ -224,7 +225,8 @@ class Run {
         result_.stop = StopReason::early_stop;
         return;
       }
-      if (seconds_since(last_checkpoint_) > kCheckpointSeconds && at_.epoch + 1 < length.epochs) {
+      const bool last = event.epoch == event.epochs;
+      if (!last && seconds_since(last_checkpoint_) * kCheckpointShare >= checkpoint_seconds_) {
         ++at_.epoch;
         save_checkpoint(optimizer);
         --at_.epoch;
@@ -332,6 +334,7 @@ class Run {
   void save_checkpoint(const optim::Optimizer& optimizer) {
     RunFolder* const folder = report_.folder();
     if (!folder) return;
+    const auto begin = Clock::now();
     Checkpoint checkpoint;
     checkpoint.position = at_;
     checkpoint.best_epoch = result_.best_epoch;
@@ -344,6 +347,7 @@ class Run {
     checkpoint.optimizer = optimizer.state_tensors();
     write_checkpoint(folder->checkpoint(), checkpoint);
     last_checkpoint_ = Clock::now();
+    checkpoint_seconds_ = seconds_since(begin);
   }
 
   // The model as it was, and best/ too, which may have seen a validation after the stop.
@@ -430,6 +434,7 @@ class Run {
   int64_t first_epoch_ = 0;         // epochs of the phases before
   std::optional<Checkpoint> from_;  // until it is taken up
   Clock::time_point last_checkpoint_ = Clock::now();
+  double checkpoint_seconds_ = 0;  // that the last one took
 };
 
 void attach_adapters(const TrainOptions& options, models::LoadedModel& loaded) {
@@ -468,16 +473,13 @@ struct Output {
   std::optional<Checkpoint> checkpoint;
 
   explicit Output(const TrainOptions& options) {
-    if (options.out.empty() || options.dry_run) return;
-    const bool resumable = options.resume != ResumeChoice::off && can_resume(options.out, options);
-    if (options.resume == ResumeChoice::on && !resumable)
-      fail(ErrorKind::bad_argument, "--resume: ", options.out.string(), " holds no stopped run with these options");
-    if (!resumable) {
-      folder.emplace(options.out);
-      return;
-    }
-    checkpoint = read_checkpoint(RunFolder::checkpoint_of(options.out));
-    folder.emplace(options.out, checkpoint->events_bytes, checkpoint->table_bytes);
+    if (options.out.empty()) return;
+    check_run_folder(options);
+    if (options.dry_run) return;
+    folder.emplace(options);
+    if (!folder->resumes()) return;
+    checkpoint = read_checkpoint(folder->checkpoint());
+    folder->cut(checkpoint->events_bytes, checkpoint->table_bytes);
   }
   ~Output() {
     if (folder) folder->abandon();

@@ -69,14 +69,24 @@ class World {
   std::string train() const { return "train " + data().string() + model() + "--epochs 2 --batch-size 8 "; }
 
   Outcome run(const std::string& arguments) const {
-    const fs::path out = root() / "stdout", err = root() / "stderr";
-    const std::string command =
-        "cd " + root().string() + " && " VTL_FINETUNE " " + arguments + " >" + out.string() + " 2>" + err.string() + " </dev/null";
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
+    const std::string out = (root() / "stdout").string(), err = (root() / "stderr").string();
+    return shell(VTL_FINETUNE " " + arguments + " >" + out + " 2>" + err + " </dev/null");
+  }
+
+  // The program, with signals sent while it makes steps into `out`.
+  Outcome interrupt(const std::string& arguments, const std::string& out, const std::string& kill) const {
+    return shell("(" VTL_FINETUNE " " + arguments + " --out " + out + " >stdout 2>stderr </dev/null & pid=$!; n=0; " +
+                 "until grep -q '\"event\":\"step\"' " + out + "/metrics.jsonl 2>grep.err || [ $n -gt 600 ]; do " +
+                 "n=$((n+1)); sleep 0.05; done; " + kill + "; wait $pid)");
   }
 
  private:
+  Outcome shell(const std::string& command) const {
+    const fs::path out = root() / "stdout", err = root() / "stderr";
+    const int status = std::system(("cd " + root().string() + " && " + command).c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(out), read_file(err)};
+  }
+
   vtl::test::TempDir dir_;
 };
 
@@ -235,6 +245,41 @@ TEST_CASE("cli: a dry run plans and touches nothing") {
   CHECK(outcome.code == 0);
   CHECK(outcome.err.find("parameters learn") != std::string::npos);
   CHECK_FALSE(fs::exists(world().root() / "never"));
+}
+
+TEST_CASE("cli: a dry run says as JSON what it planned, and refuses a folder that a real run refuses") {
+  const Outcome outcome = world().run(world().train() + "--dry-run --json");
+  REQUIRE_MESSAGE(outcome.code == 0, outcome.err);
+  CHECK(outcome.object().at("event") == "plan");
+  CHECK(outcome.object().at("steps") == 4);
+  CHECK_FALSE(outcome.object().contains("stop"));
+  write_file(world().root() / "taken/run.json", "{}");
+  write_file(world().root() / "taken/summary.json", "{}");
+  refuses(world().train() + "--dry-run --out taken", 2, {"--out", "taken"});
+}
+
+TEST_CASE("cli: run.json says with which command the run was begun") {
+  const Outcome outcome = world().run(world().train() + "--strategy head --max-steps 1 --out told");
+  REQUIRE_MESSAGE(outcome.code == 0, outcome.err);
+  const json command = json::parse(read_file(world().root() / "told/run.json")).at("command");
+  REQUIRE(command.is_array());
+  CHECK(command.at(1) == "train");
+  CHECK(command.back() == "told");
+}
+
+TEST_CASE("cli: SIGTERM stops a run in order, the same command goes on, and a second signal ends it at once") {
+  const std::string train = "train " + world().data().string() + world().model() + "--epochs 300 --batch-size 8 --strategy full";
+  const Outcome stopped = world().interrupt(train, "stopped", "kill -TERM $pid");
+  CHECK_MESSAGE(stopped.code == 75, stopped.err);
+  CHECK(fs::exists(world().root() / "stopped/checkpoints/last.safetensors"));
+  CHECK_FALSE(fs::exists(world().root() / "stopped/summary.json"));
+
+  // Both signals wait for the process when it goes on.
+  const Outcome resumed =
+      world().interrupt(train, "stopped", "n=0; until grep -q 'continues after' stderr || [ $n -gt 600 ]; do n=$((n+1)); sleep 0.05; done; "
+                                          "kill -STOP $pid; kill -TERM $pid; kill -INT $pid; kill -CONT $pid");
+  CHECK_MESSAGE(resumed.code == 130, resumed.err);
+  CHECK(resumed.err.find("continues after step") != std::string::npos);
 }
 
 TEST_CASE("cli: models and doctor print one JSON object") {

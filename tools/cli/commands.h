@@ -3,6 +3,8 @@
 
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace CLI {
 class App;
@@ -12,6 +14,7 @@ namespace vtl::cli {
 
 // What all commands share.
 struct Invocation {
+  std::vector<std::string> command;  // the whole of the command line
   bool json = false;
   std::function<int()> action;  // of the command that was given
 };

@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("vtl-finetune ") + VTL_VERSION);
   app.require_subcommand(0, 1);
   cli::Invocation invocation;
+  invocation.command.assign(argv, argv + argc);
   cli::add_train(app, invocation);
   cli::add_eval(app, invocation);
   cli::add_predict(app, invocation);

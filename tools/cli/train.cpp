@@ -102,10 +102,11 @@ void add_train(CLI::App& app, Invocation& invocation) {
   command->add_option("DATA", options->data, "a folder or a CSV")->required();
   add_flags(*command, train_flags(), *options);
   add_flags(*command, run_flags(), *options);
-  command->add_flag("--json", invocation.json, "print summary.json on stdout");
+  command->add_flag("--json", invocation.json, "print summary.json on stdout, after a dry run the plan");
   command->callback([options, &invocation] {
     invocation.action = [options, &invocation] {
       Terminal terminal;
+      options->command = invocation.command;
       if (options->out.empty()) options->out = default_run_folder(*options);
       Reporter reporter(terminal);
       Callbacks callbacks;
@@ -114,7 +115,7 @@ void add_train(CLI::App& app, Invocation& invocation) {
       const TrainResult result = train(*options, callbacks);
       terminal.clear();
       if (invocation.json)
-        std::cout << to_json(result) << '\n';
+        std::cout << (options->dry_run ? to_json(Event(result.plan)) : to_json(result)) << '\n';
       else if (!options->dry_run)
         print_result(*options, result);
       return result.stop == StopReason::requested ? kStopped : 0;

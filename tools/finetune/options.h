@@ -87,7 +87,8 @@ struct TrainOptions {
   double max_bad = 1;         // per cent
   std::filesystem::path out;  // empty: nothing is written
   ResumeChoice resume = ResumeChoice::automatic;
-  bool dry_run = false;  // the plan only
+  bool dry_run = false;              // the plan only
+  std::vector<std::string> command;  // that asked for all this, for run.json
 };
 
 // bad_argument `--lr: ...` for the first field that is out of range, or for fields that contradict each other.

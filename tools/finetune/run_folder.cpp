@@ -172,6 +172,7 @@ void RunFolder::write_run(const TrainOptions& options, const Plan& plan, const R
   }
   const nlohmann::ordered_json run = {{"vtl", VTL_VERSION},
                                       {"cpu", name(cpu_level())},
+                                      {"command", options.command},
                                       {"base_sha256", sources.base_sha256},
                                       {"data_sha256", sources.data_sha256},
                                       {"options", nlohmann::ordered_json::parse(options_json(options))},

@@ -53,7 +53,7 @@ class RunFolder {
     return path / "checkpoints" / "last.safetensors";
   }
 
-  // run.json: the effective configuration, versions, hashes. Throws bad_model or bad_data, and leaves all as it is, when
+  // run.json: the effective configuration, versions, command, hashes. Throws bad_model or bad_data, and leaves all as it is, when
   // the run to be continued was begun with other weights or other data.
   void write_run(const TrainOptions& options, const Plan& plan, const RunSources& sources);
   // One line of metrics.jsonl, and for an epoch one of metrics.csv; handed to the system when this returns.

@@ -53,6 +53,34 @@ VTL_INLINE void for_vectors(int64_t begin, int64_t end, int64_t width, int64_t c
   }
 }
 
+// Two sums for each of the columns [c0, c1) over the wide rows in elements [begin, end), to first[0 .. c1 - c0) and second:
+// add(c, i, lanes, rows, s1, s2) is called as by for_vectors and adds to s1 and s2. Rounding grows with the length of an f32
+// sum: short ones are added up in turn.
+template <class F>
+VTL_INLINE void sum_columns(int64_t begin, int64_t end, int64_t width, int64_t c0, int64_t c1, float* first,
+                            float* second, F&& add) {
+  constexpr int64_t kShortRows = 16 * kUnroll;
+  const int64_t block = c1 - c0;
+  float short_first[kBlock], short_second[kBlock];
+  __builtin_memset(first, 0, static_cast<size_t>(block) * 4);
+  __builtin_memset(second, 0, static_cast<size_t>(block) * 4);
+  for (int64_t from = begin; from < end; from += kShortRows * width) {
+    const int64_t to = end - from < kShortRows * width ? end : from + kShortRows * width;
+    __builtin_memset(short_first, 0, static_cast<size_t>(block) * 4);
+    __builtin_memset(short_second, 0, static_cast<size_t>(block) * 4);
+    for_vectors(from, to, width, c0, c1, [&](int64_t c, int64_t i, auto lanes, auto rows) {
+      vfloat s1 = load_n(short_first + c - c0, lanes), s2 = load_n(short_second + c - c0, lanes);
+      add(c, i, lanes, rows, s1, s2);
+      store_n(short_first + c - c0, s1, lanes);
+      store_n(short_second + c - c0, s2, lanes);
+    });
+    for_lanes(block, [&](int64_t c, auto lanes) {
+      store_n(first + c, load_n(first + c, lanes) + load_n(short_first + c, lanes), lanes);
+      store_n(second + c, load_n(second + c, lanes) + load_n(short_second + c, lanes), lanes);
+    });
+  }
+}
+
 // body(begin, end) over the elements, in chunks of whole wide rows.
 template <class F>
 VTL_INLINE void for_chunks(const Tiling& t, F&& body) {
@@ -106,19 +134,15 @@ VTL_INLINE void chunk_moments(const T* x, const Tiling& t, int64_t begin, int64_
       shift[c] = total * inverse;
     }
     for (int64_t c = distinct; c < block; ++c) shift[c] = shift[c - distinct];
-    __builtin_memset(sum, 0, static_cast<size_t>(block) * 4);
-    __builtin_memset(squares, 0, static_cast<size_t>(block) * 4);
-    for_vectors(begin, end, t.width, c0, c1, [&](int64_t c, int64_t i, auto lanes, auto rows_at_once) {
-      const vfloat k = load_n(shift + c - c0, lanes);
-      vfloat s1 = load_n(sum + c - c0, lanes), s2 = load_n(squares + c - c0, lanes);
-      for (int64_t r = 0; r < rows_at_once.value; ++r) {
-        const vfloat value = load_n(x + i + r * t.width, lanes) - k;
-        s1 += value;
-        s2 += value * value;
-      }
-      store_n(sum + c - c0, s1, lanes);
-      store_n(squares + c - c0, s2, lanes);
-    });
+    sum_columns(begin, end, t.width, c0, c1, sum, squares,
+                [&](int64_t c, int64_t i, auto lanes, auto rows_at_once, vfloat& s1, vfloat& s2) {
+                  const vfloat k = load_n(shift + c - c0, lanes);
+                  for (int64_t r = 0; r < rows_at_once.value; ++r) {
+                    const vfloat value = load_n(x + i + r * t.width, lanes) - k;
+                    s1 += value;
+                    s2 += value * value;
+                  }
+                });
     const float inverse_rows = 1.0f / static_cast<float>(rows);
     for (int64_t c = 0; c < distinct; ++c) {
       float s1 = 0, s2 = 0;
@@ -256,23 +280,19 @@ void backward_reduce(Stream& stream, const T* dy, Saved<T> saved, BatchNormScale
     float g_sum[kBlock], gx_sum[kBlock];
     for (int64_t c0 = 0; c0 < t.width; c0 += kBlock) {
       const int64_t c1 = c0 + kBlock < t.width ? c0 + kBlock : t.width, block = c1 - c0;
-      __builtin_memset(g_sum, 0, static_cast<size_t>(block) * 4);
-      __builtin_memset(gx_sum, 0, static_cast<size_t>(block) * 4);
-      for_vectors(begin, end, t.width, c0, c1, [&](int64_t c, int64_t i, auto lanes, auto rows) {
-        const vfloat mean = load_n(columns.mean + c, lanes), scale = load_n(columns.scale + c, lanes);
-        const vfloat bias = load_n(columns.bias + c, lanes);
-        vfloat s1 = load_n(g_sum + c - c0, lanes), s2 = load_n(gx_sum + c - c0, lanes);
-        for (int64_t r = 0; r < rows.value; ++r) {
-          const int64_t at = i + r * t.width;
-          const vfloat centred = load_n(saved.x + at, lanes) - mean;
-          const vfloat g = activation_gradient<kind>(dy, saved, at, lanes, centred, scale, bias);
-          if (g_out) store_n(g_out + at, g, lanes);
-          s1 += g;
-          s2 += g * centred;
-        }
-        store_n(g_sum + c - c0, s1, lanes);
-        store_n(gx_sum + c - c0, s2, lanes);
-      });
+      sum_columns(begin, end, t.width, c0, c1, g_sum, gx_sum,
+                  [&](int64_t c, int64_t i, auto lanes, auto rows, vfloat& s1, vfloat& s2) {
+                    const vfloat mean = load_n(columns.mean + c, lanes), scale = load_n(columns.scale + c, lanes);
+                    const vfloat bias = load_n(columns.bias + c, lanes);
+                    for (int64_t r = 0; r < rows.value; ++r) {
+                      const int64_t at = i + r * t.width;
+                      const vfloat centred = load_n(saved.x + at, lanes) - mean;
+                      const vfloat g = activation_gradient<kind>(dy, saved, at, lanes, centred, scale, bias);
+                      if (g_out) store_n(g_out + at, g, lanes);
+                      s1 += g;
+                      s2 += g * centred;
+                    }
+                  });
       const int64_t distinct = t.group > 1 ? t.channels : block;
       fold(g_sum, block, distinct, part + c0);
       fold(gx_sum, block, distinct, part + d.channels + c0);

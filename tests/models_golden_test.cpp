@@ -40,7 +40,6 @@ std::vector<std::filesystem::path> golden_files() {
 struct Deviations {
   double eval_logits = 0, train_logits = 0, loss = 0, sgd_losses = 0, adamw_losses = 0;
   std::vector<double> gradient_norms, gradient_probes, statistics;
-  double head_gradients = 0;
   double null_gradient = 0;  // the largest gradient that should be zero, over the largest gradient
 };
 
@@ -75,7 +74,7 @@ class Case {
  public:
   Case(const json& golden, Precision precision) : golden_(golden), model_(make(golden, precision)) {
     const auto shape = golden.at("input_shape").get<std::vector<int64_t>>();
-    images_ = layers::cast(formula_images(shape[0], shape[2]), compute_dtype(precision));
+    images_ = layers::cast(formula_images(shape[0], shape[2], golden.at("images").get<std::string>()), compute_dtype(precision));
     const auto labels = golden.at("labels").get<std::vector<int64_t>>();
     labels_ = Tensor::from(std::span<const int64_t>(labels), {static_cast<int64_t>(labels.size())});
   }
@@ -121,13 +120,11 @@ class Case {
   void compare_gradients(Deviations& found) {
     struct Comparer : layers::Visitor {
       const json& want;
-      const std::string head;
       Deviations& found;
       double null = 0, largest = 0;
       size_t seen = 0;
 
-      Comparer(const json& golden, std::string classifier, Deviations& out)
-          : want(golden), head(std::move(classifier)), found(out) {}
+      Comparer(const json& golden, Deviations& out) : want(golden), found(out) {}
       void on_parameter(const std::string& name, layers::Parameter& parameter) override {
         ++seen;
         const double norm = want.at(name)[0].get<double>(), probe = want.at(name)[1].get<double>();
@@ -141,12 +138,9 @@ class Case {
         }
         found.gradient_norms.push_back(std::abs(got.norm - norm) / norm);
         found.gradient_probes.push_back(std::abs(got.probe - probe) / norm);
-        if (name.starts_with(head + ".") || name.starts_with(head + "_dist."))
-          found.head_gradients =
-              std::max({found.head_gradients, found.gradient_norms.back(), found.gradient_probes.back()});
       }
     };
-    Comparer comparer(golden_.at("gradients"), model_.facts.classifier, found);
+    Comparer comparer(golden_.at("gradients"), found);
     model_.visit(comparer);
     CHECK(comparer.seen == golden_.at("gradients").size());
     found.null_gradient = comparer.null / comparer.largest;
@@ -232,42 +226,36 @@ TEST_CASE("formula_numbers_are_those_of_the_reference") {
   CHECK(weight.f32()[2] == 0.03728199750185013f);
 }
 
-bool has_kinks(const json& golden) { return golden.at("model").get<std::string>().find("patch") == std::string::npos; }
-
-// The goals are 2e-5 for logits and 1e-4 for gradients and losses. In networks with ReLU, rounding moves a few
-// activations across the kink, in PyTorch others than here and others again for another instruction set: without such a
-// crossing gradients agree to 5e-6, with one in the last blocks of ResNet-34 all gradients before it move by some per
-// cent. A wrong formula, sign or order moves a probe by about 0.5, so the whole of such a network is held to a tenth,
-// and what no kink can touch, the head's gradients, to the goal.
 void check_fp32(const json& golden) {
   const Deviations found = Case(golden, Precision::fp32).measure(Losses::both);
-  const bool kinks = has_kinks(golden);
   CHECK(found.eval_logits < 2e-5);
   CHECK(found.train_logits < 2e-5);
   CHECK(found.loss < 2e-5);
-  CHECK(found.head_gradients < 1e-4);
-  CHECK(largest(found.gradient_norms) < (kinks ? 2e-2 : 1e-4));
-  CHECK(largest(found.gradient_probes) < (kinks ? 0.1 : 1e-4));
+  CHECK(largest(found.gradient_norms) < 1e-4);
+  CHECK(largest(found.gradient_probes) < 1e-4);
   CHECK(found.null_gradient < 1e-5);
   CHECK(largest(found.statistics) < 1e-5);
-  CHECK(found.sgd_losses < (kinks ? 5e-4 : 1e-4));
+  CHECK(found.sgd_losses < 1e-4);
   CHECK(found.adamw_losses < 1e-4);
 }
 
-// Twice PyTorch's deviation under autocast. Autocast adds up the branches of a transformer in f32, where our
-// activations are bf16: 2 * depth roundings by half of 2^-8 each, a random walk; the largest of the 40 logits of a batch lies
-// about three of its standard deviations out, which is the floor below.
+// Twice PyTorch's own deviation. All our activations are bf16, as in a model that PyTorch has cast; its autocast adds up
+// the branches of a transformer in f32. Norm and probe both sample the relative error of a gradient; that of the norms is
+// mostly one random number, the error of the scale of all gradients, so the larger of the two is the yardstick.
 void check_bf16(const json& golden, bool trains) {
-  const json& torch = golden.at("torch_bf16_error");
+  const json &autocast = golden.at("torch_bf16_error"), &cast = golden.at("torch_bf16_cast_error");
   const Deviations found = Case(golden, Precision::bf16).measure(trains ? Losses::both : Losses::none);
-  const double rounding = has_kinks(golden) ? 0 : 0x1p-9 * std::sqrt(2.0 * 12) * 3;
-  const auto goal = [&](double own) { return std::max(2 * own, rounding); };
-  CHECK(found.eval_logits < goal(field(torch, "eval_logits")));
-  CHECK(found.train_logits < goal(field(torch, "train_logits")));
-  CHECK(median(found.gradient_norms) < goal(field(torch, "gradients_norm", "median")));
-  CHECK(median(found.gradient_probes) < goal(field(torch, "gradients_probe", "median")));
-  CHECK(found.sgd_losses < goal(field(torch, "sgd_losses")));
-  CHECK(found.adamw_losses < goal(field(torch, "adamw_losses")));
+  const auto goal = [&](const char* name, const char* which = nullptr) {
+    return 2 * std::max(field(autocast, name, which), field(cast, name, which));
+  };
+  CHECK(found.eval_logits < goal("eval_logits"));
+  CHECK(found.train_logits < goal("train_logits"));
+  const double gradients = std::max(goal("gradients_norm", "median"), goal("gradients_probe", "median"));
+  CHECK(median(found.gradient_norms) < gradients);
+  CHECK(median(found.gradient_probes) < gradients);
+  if (!trains) return;
+  CHECK(found.sgd_losses < goal("sgd_losses"));
+  CHECK(found.adamw_losses < goal("adamw_losses"));
 }
 
 TEST_CASE("models_compute_what_timm_computes_in_fp32") {

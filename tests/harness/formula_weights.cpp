@@ -88,10 +88,10 @@ void fill_with_formula(const models::Model& model, Learning learning) {
   model.visit(filler);
 }
 
-Tensor formula_images(int64_t batch, int64_t size) {
+Tensor formula_images(int64_t batch, int64_t size, const std::string& name) {
   constexpr int64_t kCell = 16;
   const int64_t cells = (size + kCell - 1) / kCell;
-  const FormulaNumbers coarse("input.coarse"), fine("input.fine");
+  const FormulaNumbers coarse(name + ".coarse"), fine(name + ".fine");
   const Tensor images = Tensor::empty({batch, size, size, 3}, DType::f32, Device::cpu());
   float* out = images.f32();
   for (int64_t n = 0; n < batch; ++n)

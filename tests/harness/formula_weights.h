@@ -32,8 +32,8 @@ class FormulaNumbers {
 enum class Learning { none, all };
 void fill_with_formula(const models::Model& model, Learning learning);
 
-// [batch, size, size, 3], f32.
-Tensor formula_images(int64_t batch, int64_t size);
+// [batch, size, size, 3], f32, made from the numbers of `name`.
+Tensor formula_images(int64_t batch, int64_t size, const std::string& name = "input");
 
 // The tensor of the formula that a file would hold under `name`; `ends_branch`: the last BatchNorm of a residual
 // branch.

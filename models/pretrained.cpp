@@ -364,11 +364,31 @@ Misfits compare(const std::vector<Entry>& entries, const Names& names, const Inv
 // ---- reading
 // ---------------------------------------------------------------------------------------------------------
 
-void check_variance(const Tensor& values, const std::string& name, const std::string& source) {
-  for (int64_t i = 0; i < values.numel(); ++i)
-    if (!(values.f32()[i] >= 0) || !std::isfinite(values.f32()[i]))
-      fail(ErrorKind::bad_model, source, ": ", name, " holds the variance ", values.f32()[i], "; the file is damaged");
-}
+// Tensors whose values no training leaves behind. A network answers with a class even so: many an activation turns NaN
+// into 0.
+class Damage {
+ public:
+  void look_at(const std::string& name, const Tensor& values) {
+    const bool variance = name.ends_with(".running_var");
+    const float* begin = values.f32();
+    const int64_t count = std::count_if(begin, begin + values.numel(), [&](float value) {
+      return !std::isfinite(value) || (variance && value < 0);
+    });
+    if (count > 0)
+      found_.push_back(concat(name, " (", count, " of ", values.numel(), variance ? ", a variance)" : ")"));
+  }
+  void fail_if_found(const std::string& source) const {
+    if (found_.empty()) return;
+    throw Error(ErrorKind::bad_model,
+                concat(source, ": ", found_.size(), found_.size() == 1 ? " tensor holds" : " tensors hold",
+                       " values that are NaN, infinite or a negative variance: ", first_few(found_),
+                       "; the file is damaged, take another copy"),
+                found_);
+  }
+
+ private:
+  std::vector<std::string> found_;
+};
 
 void report_conversions(const std::map<std::string, Origin>& origins, LoadReport& report) {
   std::map<std::string, int64_t> counts;
@@ -380,6 +400,12 @@ void report_conversions(const std::map<std::string, Origin>& origins, LoadReport
 
 void read_values(const Model& model, const std::vector<Entry>& entries, const Names& names,
                  const PretrainedSource& source, const std::optional<Positions>& positions, LoadedModel& loaded) {
+  Damage damage;
+  const auto read = [&](const std::string& name, const Origin& origin, auto... layout) {
+    Tensor values = source.read(origin, layout...);
+    damage.look_at(name, values);
+    return values;
+  };
   for (const Entry& entry : entries) {
     const Origin* origin = source.find(entry.name);
     if (!origin || (!names.keep_head && names.head.count(entry.name))) {
@@ -390,25 +416,24 @@ void read_values(const Model& model, const std::vector<Entry>& entries, const Na
     if (entry.buffer_dtype == DType::i64) {
       *entry.buffer = source.read_counter(*origin).to(model.device);
     } else if (entry.buffer) {
-      const Tensor values = source.read(*origin);
-      if (entry.name.ends_with(".running_var")) check_variance(values, entry.name, source.file().path().string());
-      *entry.buffer = values.to(model.device);
+      *entry.buffer = read(entry.name, *origin).to(model.device);
     } else if (positions && entry.name == "pos_embed" &&
                (!same_shape(entry.shape, origin->shape()) ||
                 positions->grid != Grid{model.facts.preprocessing.height / positions->patch,
                                         model.facts.preprocessing.width / positions->patch})) {
       const Grid to{model.facts.preprocessing.height / positions->patch,
                     model.facts.preprocessing.width / positions->patch};
-      const Tensor values = resample_position(source.read(*origin), positions->prefix, positions->grid, to);
+      const Tensor values = resample_position(read(entry.name, *origin), positions->prefix, positions->grid, to);
       entry.parameter->set_value(to_working(values, *entry.parameter, model.precision, model.device));
       loaded.report.resampled.push_back(concat(entry.name, ": ", positions->grid.height, " x ", positions->grid.width,
                                                " to ", to.height, " x ", to.width));
       loaded.changed.insert(entry.name);
     } else {
       entry.parameter->set_value(
-          to_working(source.read(*origin, entry.parameter->layout()), *entry.parameter, model.precision, model.device));
+          to_working(read(entry.name, *origin, entry.parameter->layout()), *entry.parameter, model.precision, model.device));
     }
   }
+  damage.fail_if_found(source.file().path().string());
 }
 
 // ---- writing

@@ -416,13 +416,24 @@ TEST_CASE("models_from_scratch_are_saved_and_loaded") {
   CHECK(std::memcmp(a.data(), b.data(), a.bytes()) == 0);
 }
 
-TEST_CASE("damaged_statistics_are_refused") {
+TEST_CASE("damaged_values_are_refused_all_at_once") {
   const TempDir dir;
   auto tensors = formula_tensors(models::describe_model("resnet18", with_classes(3)), own);
-  for (FileTensor& t : tensors)
+  for (FileTensor& t : tensors) {
     if (t.name == "layer1.1.bn2.running_var") t.values.f32()[2] = -1;
+    if (t.name == "layer1.1.conv1.weight") t.values.f32()[5] = t.values.f32()[6] = NAN;
+    if (t.name == "fc.bias") t.values.f32()[0] = INFINITY;
+  }
   write_weights(dir / "w.safetensors", tensors);
-  says(error_of([&] { models::load_model("resnet18", dir / "w.safetensors"); }), "layer1.1.bn2.running_var");
+  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    LoadOptions options = load_options();
+    options.model.precision = precision;
+    const Error error = error_of([&] { models::load_model("resnet18", dir / "w.safetensors", options); });
+    says(error, "w.safetensors: 3 tensors");
+    says(error, "layer1.1.bn2.running_var (1 of 64, a variance)");
+    says(error, "layer1.1.conv1.weight (2 of 36864)");
+    says(error, "fc.bias (1 of 3)");
+  }
 }
 
 TEST_CASE("files_are_identified_by_the_models_they_fit") {

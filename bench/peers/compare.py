@@ -99,12 +99,22 @@ def cpu_name() -> str:
     return match[1].strip() if match else platform.processor() or platform.machine()
 
 
+def flags_of_run_sh(words: list[str]) -> list[str]:
+    """Without the two that run.sh fills in: they are paths of this machine."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and word not in ("--vtl", "--python"):
+            kept.append(word)
+        skip = word in ("--vtl", "--python")
+    return kept
+
+
 def environment(args: argparse.Namespace) -> dict:
     versions = "import json, torch, timm, peft; print(json.dumps({m.__name__: m.__version__ for m in (torch, timm, peft)}))"
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True).stdout.strip()
     return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "cpu": cpu_name(), "threads": args.threads,
             "commit": commit, "rounds": args.rounds, "steps": args.steps, **run([args.python, "-c", versions]),
-            "command": shlex.join(["python", "bench/peers/compare.py", *sys.argv[1:]])}
+            "command": shlex.join(["bench/peers/run.sh", *flags_of_run_sh(sys.argv[1:])])}
 
 
 def markdown(content: dict) -> str:

@@ -1,6 +1,7 @@
 // Races that a test of results does not see, and what the kernels cost, on the traced build of the emulated device.
 #include <doctest/doctest.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,17 @@
 #include "vtl/kernels/layernorm/layernorm.h"
 #include "vtl/kernels/scale/scale.h"
 #include "vtl/kernels/simt/trace/trace.h"
+#include "vtl/tests/harness/op_case.h"
+
+namespace vtl::test {
+
+std::vector<std::string> races_of(const std::function<void()>& work) {
+  const emulator::Trace trace;
+  work();
+  return trace.races();
+}
+
+}  // namespace vtl::test
 
 namespace {
 
@@ -39,7 +51,7 @@ class Simt {
 
 // The places, in the order of the text, at which `kernel` races; empty when it does not.
 template <class... Parameters, class... Arguments>
-std::string races_of(dim3 grid, dim3 block, void (*kernel)(Parameters...), const Arguments&... arguments) {
+std::string planted(dim3 grid, dim3 block, void (*kernel)(Parameters...), const Arguments&... arguments) {
   Simt simt;
   Trace trace;
   launch(simt.stream(), {"planted", grid, block}, kernel, arguments...);
@@ -103,33 +115,33 @@ __global__ void __launch_bounds__(64) async_exchange(const float* x, float* y, b
 TEST_CASE("trace: races in shared memory are found and named, though the results are right") {
   Simt simt;
   const Tensor y = simt.zeros(64);
-  CHECK(races_of(1, 64, exchange, y.f32(), 32u, Order::block_barrier).empty());
-  CHECK(races_of(1, 64, exchange, y.f32(), 1u, Order::warp_barrier).empty());
-  CHECK(says(races_of(1, 64, exchange, y.f32(), 1u, Order::none),
+  CHECK(planted(1, 64, exchange, y.f32(), 32u, Order::block_barrier).empty());
+  CHECK(planted(1, 64, exchange, y.f32(), 1u, Order::warp_barrier).empty());
+  CHECK(says(planted(1, 64, exchange, y.f32(), 1u, Order::none),
              {"planted: tests/simt_trace_test.cpp:", " writes what tests/simt_trace_test.cpp:", " reads"}));
-  CHECK(says(races_of(1, 64, exchange, y.f32(), 32u, Order::warp_barrier),
+  CHECK(says(planted(1, 64, exchange, y.f32(), 32u, Order::warp_barrier),
              {" writes what tests/simt_trace_test.cpp:", " reads"}));
-  CHECK_MESSAGE(says(races_of(1, 64, exchange, y.f32(), 1u, Order::shuffle), {" writes what", " reads"}),
+  CHECK_MESSAGE(says(planted(1, 64, exchange, y.f32(), 1u, Order::shuffle), {" writes what", " reads"}),
                 "a shuffle orders no memory");
-  CHECK(races_of(1, 64, read_then_write, true).empty());
-  CHECK(says(races_of(1, 64, read_then_write, false), {" reads what", " writes"}));
+  CHECK(planted(1, 64, read_then_write, true).empty());
+  CHECK(says(planted(1, 64, read_then_write, false), {" reads what", " writes"}));
 }
 
 TEST_CASE("trace: races between blocks") {
   Simt simt;
   const Tensor y = simt.zeros(128), count = simt.zeros(1, DType::i32), bytes = simt.zeros(64, DType::u8);
-  CHECK(races_of(4, 32, all_write, y.f32(), true).empty());
-  CHECK(says(races_of(4, 32, all_write, y.f32(), false), {" writes what", " writes"}));
-  CHECK(races_of(4, 32, all_count, static_cast<int*>(count.data())).empty());
-  CHECK(says(races_of(4, 32, read_across_blocks, y.f32()), {"planted"}));
-  CHECK(races_of(1, 64, neighbours_bytes, static_cast<uint8_t*>(bytes.data())).empty());
+  CHECK(planted(4, 32, all_write, y.f32(), true).empty());
+  CHECK(says(planted(4, 32, all_write, y.f32(), false), {" writes what", " writes"}));
+  CHECK(planted(4, 32, all_count, static_cast<int*>(count.data())).empty());
+  CHECK(says(planted(4, 32, read_across_blocks, y.f32()), {"planted"}));
+  CHECK(planted(1, 64, neighbours_bytes, static_cast<uint8_t*>(bytes.data())).empty());
 }
 
 TEST_CASE("trace: an asynchronous copy is visible to others after a barrier that follows the wait") {
   Simt simt;
   const Tensor x = simt.zeros(64), y = simt.zeros(64);
-  CHECK(races_of(1, 64, async_exchange, x.f32(), y.f32(), true).empty());
-  CHECK(says(races_of(1, 64, async_exchange, x.f32(), y.f32(), false), {" writes what", " reads"}));
+  CHECK(planted(1, 64, async_exchange, x.f32(), y.f32(), true).empty());
+  CHECK(says(planted(1, 64, async_exchange, x.f32(), y.f32(), false), {" writes what", " reads"}));
 }
 
 // ---- bounds ---------------------------------------------------------------------------------------------------------
@@ -257,26 +269,26 @@ TEST_CASE("trace: scale, layer_scale and gate have no races and move what they m
     const Tensor x = simt.zeros(all, dtype), dy = simt.zeros(all, dtype), y = simt.zeros(all, dtype);
     const Tensor gamma = simt.zeros(cols), dgamma = simt.zeros(cols);
     const Tensor gate = simt.zeros(batch * cols, dtype), dgate = simt.zeros(batch * cols, dtype);
-    const auto examine = [&](const char* what, int64_t least_bytes, auto&& run) {
+    const auto cost_of = [&](const char* what, int64_t least_bytes, auto&& run) {
       Trace trace;
       run();
       CHECK(trace.races().empty());
       check_cost(what, trace, least_bytes);
     };
-    examine("scale", 3 * all * size, [&] {
+    cost_of("scale", 3 * all * size, [&] {
       kernels::scale_backward(simt.stream(), dtype, dy.data(), 2, {y.data(), x.data()}, all);
     });
-    examine("layer_scale forward", 3 * all * size + cols * 4, [&] {
+    cost_of("layer_scale forward", 3 * all * size + cols * 4, [&] {
       kernels::layer_scale_forward(simt.stream(), dtype, x.data(), gamma.f32(), dy.data(), y.data(), {rows, cols});
     });
-    examine("layer_scale backward", 3 * all * size + 2 * cols * 4, [&] {
+    cost_of("layer_scale backward", 3 * all * size + 2 * cols * 4, [&] {
       kernels::layer_scale_backward(simt.stream(), dtype, dy.data(), x.data(), gamma.f32(), {y.data()}, {dgamma.data()},
                                     {rows, cols});
     });
     const kernels::GateDims dims{batch, positions, cols};
-    examine("gate forward", 2 * all * size + batch * cols * size,
+    cost_of("gate forward", 2 * all * size + batch * cols * size,
             [&] { kernels::gate_forward(simt.stream(), dtype, x.data(), gate.data(), y.data(), dims); });
-    examine("gate backward", 3 * all * size + 2 * batch * cols * size, [&] {
+    cost_of("gate backward", 3 * all * size + 2 * batch * cols * size, [&] {
       kernels::gate_backward(simt.stream(), dtype, dy.data(), x.data(), gate.data(), {y.data()}, {dgate.data()}, dims);
     });
   }

@@ -44,8 +44,11 @@ struct OpCase {
   bool same_bits_for_any_threads = true;
 };
 
-// Runs everything and reports through doctest.
+// Runs everything and reports through doctest. In a program whose kernels are traced: looks for races, and that is all.
 void examine(const OpCase& op);
+
+// The races of all kernels that `work` launches. Only a program whose kernels are traced has this function.
+std::vector<std::string> races_of(const std::function<void()>& work) __attribute__((weak));
 
 // Uniform in [low, high), fixed by the name: the same on every machine.
 Values random_values(const std::string& name, int64_t count, double low = -1.5, double high = 1.5);

@@ -323,6 +323,32 @@ TEST_CASE("the plan comes first and counts what will happen") {
   CHECK(train(options, make_model(), uneven).plan.monitor == "macro_f1");
 }
 
+TEST_CASE("memory is estimated without trying out pictures far beyond the model's size, and refused where there is not enough") {
+  TrainOptions options = quick(Strategy::two_stage, 2);
+  options.dry_run = true;
+  const auto model = [](int64_t side) {
+    models::LoadOptions load;
+    load.model.precision = Precision::fp32;
+    load.model.height = load.model.width = side;
+    load.class_names = {"across", "down", "slanted"};
+    return models::scratch_model("resnet18", load);
+  };
+  // A picture at the size of the weights takes what a picture of a quarter of the pixels takes, four times.
+  options.run.batch_size = 16;
+  const auto growth = [&](int64_t side) {
+    const auto estimate = [&](int64_t of) { return train(options, model(of), pictures()).plan.estimated_memory_bytes; };
+    const auto small = static_cast<double>(estimate(32));
+    return static_cast<double>(estimate(side)) - small;
+  };
+  const double whole = growth(224);
+  CHECK(whole / growth(112) == doctest::Approx(4).epsilon(0.3));
+  // Frozen layers keep nothing for backward.
+  options.strategy = Strategy::head;
+  CHECK(growth(224) < whole / 2);
+  options.run.batch_size = 65536;
+  CHECK(kind_of([&] { train(options, model(8192), pictures()); }) == ErrorKind::out_of_memory);
+}
+
 TEST_CASE("three steps in a row that are not finite end the run") {
   models::LoadedModel loaded = make_model();
   poison(loaded, "fc.bias");

@@ -135,6 +135,8 @@ std::unique_ptr<Inputs> cached_inputs(io::Loader& loader, const Normalizer& norm
 }
 
 int64_t boundary_bytes(const models::Model& model, size_t boundary) {
+  if (boundary == model.head_stage())
+    return model.facts.features * static_cast<int64_t>(size_of(compute_dtype(model.precision)));
   NoTapeScope no_tape;
   TrainingScope evaluating(false);
   const auto& size = model.facts.preprocessing;

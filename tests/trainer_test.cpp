@@ -116,16 +116,21 @@ Callbacks after_step(int64_t step, std::function<void()> action) {
 
 [[noreturn]] void break_off() { throw std::runtime_error("broken off"); }
 
-// The first element is no number.
-void poison(const models::LoadedModel& loaded, const std::string& parameter) {
-  struct Poison : layers::Visitor {
+void set_first_element(const models::LoadedModel& loaded, const std::string& parameter, float value) {
+  struct Setter : layers::Visitor {
     std::string name;
+    float value = 0;
     void on_parameter(const std::string& found, layers::Parameter& parameter) override {
-      if (found == name) *parameter.value().f32() = std::numeric_limits<float>::quiet_NaN();
+      if (found == name) *parameter.value().f32() = value;
     }
-  } visitor;
-  visitor.name = parameter;
-  loaded.model.visit(visitor);
+  } setter;
+  setter.name = parameter;
+  setter.value = value;
+  loaded.model.visit(setter);
+}
+
+void poison(const models::LoadedModel& loaded, const std::string& parameter) {
+  set_first_element(loaded, parameter, std::numeric_limits<float>::quiet_NaN());
 }
 
 std::string slurp(const std::filesystem::path& path) {
@@ -577,7 +582,7 @@ TEST_CASE("a run is resumed only with the weights and the pictures it was begun 
   CHECK(kind_of([&] { train(options, model(), relabelled); }) == ErrorKind::bad_data);
 
   models::LoadedModel other = small_model();
-  poison(other, "conv_head.weight");
+  set_first_element(other, "conv_head.weight", 7);
   models::save_model(other, folder / "base");
   CHECK(kind_of([&] { train(options, model(), pictures()); }) == ErrorKind::bad_model);
 

@@ -18,6 +18,7 @@
 #include "vtl/kernels/device/launch.h"
 #include "vtl/kernels/device/math.h"
 #include "vtl/kernels/device/mma.h"
+#include "vtl/kernels/layernorm/layernorm.h"
 #include "vtl/kernels/simt/memory.h"
 #include "vtl/kernels/simt/queue.h"
 #include "vtl/layers/layernorm.h"
@@ -630,6 +631,31 @@ TEST_CASE("simt: a graph records launches and copies by value and replays them")
   for (int i = 0; i < 2; ++i) {
     table.replay(device, queue, graph);
     CHECK(read(y)[0] == 6.0f);
+  }
+  table.destroy_graph(device, graph);
+}
+
+TEST_CASE("simt: a graph replays an operation with its scratch") {
+  const auto& table = runtime(Device::simt());
+  const Device device = Device::simt();
+  Simt simt;
+  const kernels::LayerNormDims dims{200, 64, 1e-6f};
+  const Tensor x = simt.ramp(200 * 64), dx = simt.nothing(200 * 64), ones = simt.ramp(200), dweight = simt.nothing(64);
+  const auto step = [&] {
+    kernels::layernorm_backward(simt.stream(), DType::f32, x.data(), x.data(), nullptr, ones.f32(), ones.f32(),
+                                {dx.data()}, {dweight.data()}, {}, dims);
+  };
+  step();  // also makes the scratch grow, which is an allocation
+  const auto expected = read(dx), expected_sum = read(dweight);
+  table.begin_capture(device, simt.stream().native());
+  step();
+  void* const graph = table.end_capture(device, simt.stream().native());
+  for (int i = 0; i < 2; ++i) {
+    dx.zero();
+    dweight.zero();
+    table.replay(device, simt.stream().native(), graph);
+    CHECK(read(dx) == expected);
+    CHECK(read(dweight) == expected_sum);
   }
   table.destroy_graph(device, graph);
 }

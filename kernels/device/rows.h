@@ -1,13 +1,11 @@
 // The same for every element, where something may go with the columns: a bias, a gate, a sum over the rows. What an
 // operation does is a struct, its body:
 //
-//   static constexpr int kWidth;                                  values that a thread takes at once, at most
-//   bool aligned() const;                                         on the host: its pointers are aligned to kWidth
-//   values template <int N> VTL_DEVICE auto kept(int64_t c) const;       what a thread reads once for N columns, the
-//   first of them c template <int N> VTL_DEVICE Floats<N> at(int64_t i, const auto& kept) const;
-//                                                                 the work for N values, the first of them i; what it
-//                                                                 returns is summed over rows, where somebody wants the
-//                                                                 sum
+//   static constexpr int kWidth;      values that a thread takes at once, at most
+//   bool aligned() const;             on the host: whether its pointers are aligned to kWidth values
+//   kept<N>(c)                        what a thread reads once for N columns, the first of them c
+//   at<N>(i, kept) -> Floats<N>       the work for N values, the first of them i; what it returns is summed over
+//                                     rows where somebody wants the sum
 #pragma once
 
 #include "vtl/core/dest.h"
@@ -24,8 +22,8 @@ struct RowsDims {
 // What kept() returns where nothing goes with the columns.
 struct NothingKept {};
 
-inline constexpr int kRowThreads = 256,
-                     kRowBlocks = 4;  // a block, and blocks of a multiprocessor: 64 registers for a thread
+inline constexpr int kRowThreads = 256;
+inline constexpr int kRowBlocks = 4;  // on a multiprocessor at once: 64 registers for a thread
 inline constexpr int64_t kMostGridRows = 1024, kMostGridOuter = 65535;
 // Partial sums: two blocks for each multiprocessor of an H200; many rows for each, so that partials are few beside
 // them.

@@ -111,8 +111,8 @@ class Block {
   dim3 index_;
   Schedule schedule_ = Schedule::lock_step;
   Observer* observer_ = nullptr;
-  unsigned count_ = 0, warp_count_ = 0, waiting_ = 0,
-           ended_ = 0;  // threads, warps, threads at the barrier, threads that have ended
+  unsigned count_ = 0, warp_count_ = 0;  // threads, warps
+  unsigned waiting_ = 0, ended_ = 0;     // threads at the barrier, threads that have ended
   std::string error_;
 };
 

@@ -12,7 +12,7 @@ namespace vtl::emulator {
 
 class RaceShadow {
  public:
-  // Who is in a race with whom; `write` is at the place that wrote, `other` at the other one, by index.
+  // Two places, by their numbers, and what they did.
   struct Race {
     uint32_t earlier, later;
     bool earlier_writes, later_writes;

@@ -35,7 +35,6 @@ cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug -DVTL_SANITIZE=ad
 cmake --build build-sanitize
 
 step "suite with sanitizers"
-# OpenMP's pool and oneDNN's caches live until the process ends; they are no leaks of ours.
-ASAN_OPTIONS=detect_leaks=0 ctest --test-dir build-sanitize --output-on-failure --no-tests=error -E consumer
+ctest --test-dir build-sanitize --output-on-failure --no-tests=error -E consumer
 
 step "done"

@@ -9,6 +9,7 @@
 #include "vtl/core/error.h"
 #include "vtl/core/tensor.h"
 #include "vtl/kernels/add/add.h"
+#include "vtl/kernels/bias/bias.h"
 #include "vtl/kernels/device/async_copy.h"
 #include "vtl/kernels/device/atomic.h"
 #include "vtl/kernels/device/launch.h"
@@ -259,6 +260,19 @@ TEST_CASE("trace: add has no races and moves what it must") {
         CHECK(trace.races().empty());
         check_cost("add_backward", trace, 4 * all * size + dims.count * b_size);  // dy for each of the two gradients
       }
+}
+
+TEST_CASE("trace: bias and column sums have no races and move what they must") {
+  Simt simt;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const int64_t size = static_cast<int64_t>(size_of(dtype)), rows = 8 * 28 * 28, cols = 96, all = rows * cols;
+    const Tensor x = simt.zeros(all, dtype), y = simt.zeros(all, dtype), bias = simt.zeros(cols);
+    Trace trace;
+    kernels::bias_forward(simt.stream(), dtype, x.data(), bias.f32(), y.data(), {rows, cols});
+    kernels::column_sum(simt.stream(), dtype, y.data(), {bias.data(), bias.data()}, {rows, cols});
+    CHECK(trace.races().empty());
+    check_cost("bias", trace, 3 * all * size + 3 * cols * 4);
+  }
 }
 
 TEST_CASE("trace: scale, layer_scale and gate have no races and move what they must") {

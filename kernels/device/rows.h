@@ -27,7 +27,7 @@ inline constexpr int kRowBlocks = 4;  // on a multiprocessor at once: 64 registe
 inline constexpr int64_t kMostGridRows = 1024, kMostGridOuter = 65535;
 // Partial sums: two blocks for each multiprocessor of an H200; many rows for each, so that partials are few beside
 // them.
-inline constexpr int64_t kMostPartialSums = 264, kRowsPerPartialSum = 64;
+inline constexpr int64_t kMostPartialSums = 264, kRowsPerPartialSum = 128;
 
 enum class RowSum { none, partial };
 

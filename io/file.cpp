@@ -18,8 +18,9 @@ namespace {
 constexpr size_t kPiece = 16 << 20;
 
 // Throws with the reason in errno.
-[[noreturn]] void fail_system(const char* action, const std::filesystem::path& path, int reason = errno) {
-  fail(ErrorKind::io, "cannot ", action, " ", path.string(), ": ", std::generic_category().message(reason));
+[[noreturn]] void fail_system(const char* action, const std::filesystem::path& path, int reason = errno,
+                              ErrorKind kind = ErrorKind::io) {
+  fail(kind, "cannot ", action, " ", path.string(), ": ", std::generic_category().message(reason));
 }
 
 // The result of a system call, repeated while a signal interrupts it.
@@ -64,7 +65,7 @@ bool Directory::has_file(const std::string& name) const {
   return ::fstatat(descriptor_.get(), name.c_str(), &status, 0) == 0 && S_ISREG(status.st_mode);
 }
 
-File::File(const std::filesystem::path& path) : path_(path) { open(AT_FDCWD, path.c_str()); }
+File::File(const std::filesystem::path& path, ErrorKind kind) : path_(path), kind_(kind) { open(AT_FDCWD, path.c_str()); }
 
 File::File(const Directory& directory, const std::string& name) : path_(directory.path() / name) {
   open(directory.descriptor(), name.c_str());
@@ -73,18 +74,17 @@ File::File(const Directory& directory, const std::string& name) : path_(director
 void File::open(int directory, const char* name) {
   // Without O_NONBLOCK a pipe without a writer would hold us here.
   descriptor_ = Descriptor(retry([&] { return ::openat(directory, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK); }));
-  if (descriptor_.get() < 0) fail_system("open", path_);
+  if (descriptor_.get() < 0) fail_system("open", path_, errno, kind_);
   struct stat status;
-  if (::fstat(descriptor_.get(), &status) != 0) fail_system("examine", path_);
-  if (S_ISDIR(status.st_mode))
-    fail(ErrorKind::io, "cannot read ", path_.string(), ": it is a directory, expected a file");
-  if (!S_ISREG(status.st_mode)) fail(ErrorKind::io, "cannot read ", path_.string(), ": it is no regular file");
+  if (::fstat(descriptor_.get(), &status) != 0) fail_system("examine", path_, errno, kind_);
+  if (S_ISDIR(status.st_mode)) fail(kind_, "cannot read ", path_.string(), ": it is a directory, expected a file");
+  if (!S_ISREG(status.st_mode)) fail(kind_, "cannot read ", path_.string(), ": it is no regular file");
   size_ = static_cast<uint64_t>(status.st_size);
 }
 
 uint64_t File::size_now() const {
   struct stat status;
-  if (::fstat(descriptor_.get(), &status) != 0) fail_system("examine", path_);
+  if (::fstat(descriptor_.get(), &status) != 0) fail_system("examine", path_, errno, kind_);
   return static_cast<uint64_t>(status.st_size);
 }
 
@@ -94,7 +94,7 @@ size_t File::read(uint64_t offset, std::span<std::byte> bytes) const {
     const size_t piece = std::min(kPiece, bytes.size() - done);
     const ssize_t got = retry(
         [&] { return ::pread(descriptor_.get(), bytes.data() + done, piece, static_cast<off_t>(offset + done)); });
-    if (got < 0) fail_system("read", path_);
+    if (got < 0) fail_system("read", path_, errno, kind_);
     if (got == 0) break;
     done += static_cast<size_t>(got);
   }
@@ -103,7 +103,7 @@ size_t File::read(uint64_t offset, std::span<std::byte> bytes) const {
 
 std::string read_text_file(const File& file, uint64_t limit) {
   if (file.size() > limit)
-    fail(ErrorKind::io, "cannot read ", file.path().string(), ": it has ", file.size(), " bytes, expected at most ",
+    fail(file.error_kind(), "cannot read ", file.path().string(), ": it has ", file.size(), " bytes, expected at most ",
          limit);
   std::string text(file.size(), '\0');
   text.resize(file.read(0, std::as_writable_bytes(std::span(text))));

@@ -1,5 +1,5 @@
 // Files of the operating system: reading at a position, and writing so that a crash leaves the old file or the new one.
-// Every failure is an io error that names the path and the system's reason.
+// Every failure is an error that names the path and the system's reason, of the kind io unless another one is asked for.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +8,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "vtl/core/error.h"
 
 namespace vtl::io {
 
@@ -45,11 +47,12 @@ class Directory {
 // A regular file, open for reading. Reads are safe from several threads.
 class File {
  public:
-  // Throws for what is no regular file (a directory, a pipe, a device).
-  explicit File(const std::filesystem::path& path);
+  // Throws for what is no regular file (a directory, a pipe, a device). `kind` is that of all its errors.
+  explicit File(const std::filesystem::path& path, ErrorKind kind = ErrorKind::io);
   File(const Directory& directory, const std::string& name);
 
   const std::filesystem::path& path() const { return path_; }
+  ErrorKind error_kind() const { return kind_; }
   // The bytes it had when it was opened, and those it has now.
   uint64_t size() const { return size_; }
   uint64_t size_now() const;
@@ -61,6 +64,7 @@ class File {
   void open(int directory, const char* name);
 
   std::filesystem::path path_;
+  ErrorKind kind_ = ErrorKind::io;
   Descriptor descriptor_;
   uint64_t size_ = 0;
 };

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <memory>
 #include <string_view>
 
 #include "vtl/core/error.h"
+#include "vtl/io/file.h"
 #include "vtl/io/image_codecs.h"
 
 namespace vtl::io {
@@ -44,29 +42,13 @@ ImageFormat sniff_iso_media(std::span<const uint8_t> bytes) {
   return ImageFormat::unknown;
 }
 
-using File = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
-
-File open_file(const std::string& path) {
-  File file(std::fopen(path.c_str(), "rb"), &std::fclose);
-  if (!file) fail(ErrorKind::bad_data, path, ": cannot be opened: ", std::strerror(errno));
-  return file;
-}
-
-// Up to `most` bytes more of the file onto the end of `bytes`. False at the end of the file.
-bool read_more(std::FILE* file, const std::string& path, size_t most, std::vector<uint8_t>& bytes) {
+// The file's bytes from the end of `bytes` on, up to `most` of them. False at the end of the file.
+bool read_more(const File& file, size_t most, std::vector<uint8_t>& bytes) {
   const size_t before = bytes.size();
   bytes.resize(before + most);
-  const size_t got = std::fread(bytes.data() + before, 1, most, file);
+  const size_t got = file.read(before, std::as_writable_bytes(std::span(bytes).subspan(before)));
   bytes.resize(before + got);
-  if (std::ferror(file)) fail(ErrorKind::bad_data, path, ": cannot be read: ", std::strerror(errno));
   return got == most;
-}
-
-int64_t size_of_file(std::FILE* file) {
-  if (std::fseek(file, 0, SEEK_END) != 0) return -1;
-  const int64_t size = std::ftell(file);
-  std::rewind(file);
-  return size;
 }
 
 void check_file_bytes(int64_t bytes, const std::string& name, const ImageLimits& limits) {
@@ -76,12 +58,10 @@ void check_file_bytes(int64_t bytes, const std::string& name, const ImageLimits&
 }
 
 std::vector<uint8_t> read_file(const std::string& path, const ImageLimits& limits) {
-  const File file = open_file(path);
-  const int64_t size = size_of_file(file.get());
-  if (size < 0) fail(ErrorKind::bad_data, path, ": cannot be read: ", std::strerror(errno));
-  check_file_bytes(size, path, limits);
+  const File file(path, ErrorKind::bad_data);
+  check_file_bytes(static_cast<int64_t>(file.size()), path, limits);
   std::vector<uint8_t> bytes;
-  read_more(file.get(), path, static_cast<size_t>(size), bytes);
+  read_more(file, file.size(), bytes);
   return bytes;
 }
 
@@ -189,23 +169,17 @@ Image decode_image(std::span<const uint8_t> bytes, const std::string& name, cons
   }
 }
 
-ImageInfo decode_image_info(std::span<const uint8_t> bytes, const std::string& name, const ImageLimits& limits) {
-  check_file_bytes(static_cast<int64_t>(bytes.size()), name, limits);
-  const ImageFormat format = sniff_format(bytes);
-  return info_of(format, checked_header(format, bytes, name, limits));
-}
-
 Image read_image(const std::string& path, const ImageLimits& limits) {
   return decode_image(read_file(path, limits), path, limits);
 }
 
 ImageInfo read_image_info(const std::string& path, const ImageLimits& limits) {
-  const File file = open_file(path);
-  check_file_bytes(size_of_file(file.get()), path, limits);
+  const File file(path, ErrorKind::bad_data);
+  check_file_bytes(static_cast<int64_t>(file.size()), path, limits);
   std::vector<uint8_t> bytes;
   // Most headers end within the first piece; profiles and thumbnails can push a JPEG's far back.
   for (size_t piece = size_t{64} << 10;; piece *= 4) {
-    const bool more = read_more(file.get(), path, piece, bytes);
+    const bool more = read_more(file, piece, bytes);
     const ImageFormat format = sniff_format(bytes);
     if (!more || format != ImageFormat::jpeg || codecs::jpeg_header_is_complete(bytes))
       return info_of(format, checked_header(format, bytes, path, limits));

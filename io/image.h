@@ -59,12 +59,9 @@ struct ImageInfo {
 // file, more than the limits allow. The EXIF orientation of JPEG and PNG is applied. The colours are those of Pillow's
 // convert("RGB"): alpha is dropped, grey repeated, inks converted without a profile; the upper 8 of 16 bits stay.
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const ImageLimits& limits = {});
-// What the header says, without decoding pixels. Errors as above.
-ImageInfo decode_image_info(std::span<const uint8_t> bytes, const std::string& name, const ImageLimits& limits = {});
-
-// The same from a file; one that cannot be opened is a bad_data, too.
+// The same from a file; one that cannot be opened, or is no regular file, is a bad_data, too.
 Image read_image(const std::string& path, const ImageLimits& limits = {});
-// Reads no more of the file than the header asks for.
+// What the header says, without decoding pixels and reading no more of the file than that asks for. Errors as above.
 ImageInfo read_image_info(const std::string& path, const ImageLimits& limits = {});
 
 // The orientation tag of a TIFF block, as in EXIF; 1 when there is none or it is broken.

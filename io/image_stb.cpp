@@ -89,7 +89,7 @@ Header stb_header(std::span<const uint8_t> bytes, const std::string& name) {
   if (!stbi_info_from_callbacks(&kCallbacks, &source, &width, &height, &channels))
     fail(ErrorKind::bad_data, name, ": is a broken ", io::name(sniff_format(bytes)),
          " file or of a rare kind: ", reason());
-  return {width, height, 1};
+  return {width, std::abs(int64_t{height}), 1};  // a BMP with its rows from the top down says so by a negative height
 }
 
 Image decode_stb(std::span<const uint8_t> bytes, const Header& header, const std::string& name) {

@@ -1,6 +1,7 @@
 #include "vtl/io/image.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <cstring>
 
@@ -46,6 +47,25 @@ TEST_CASE("every kind of picture decodes to Pillow's pixels") {
     CHECK(info.width == image.width);
     CHECK(info.height == image.height);
   }
+}
+
+TEST_CASE("a BMP may have its rows from the top down") {
+  const TempDir folder;
+  std::vector<uint8_t> bytes = bytes_of_file(golden_image("rgb.bmp"));
+  const Image upright = read_image(golden_image("rgb.bmp"));
+  const int32_t height = -static_cast<int32_t>(upright.height);
+  std::memcpy(bytes.data() + 22, &height, sizeof height);
+  write_bytes(folder / "down.bmp", bytes);
+  CHECK(read_image_info((folder / "down.bmp").string()).height == upright.height);
+  const Image seen = read_image((folder / "down.bmp").string());
+  CHECK(seen.rgb == apply_orientation(upright, 4).rgb);
+}
+
+TEST_CASE("a pipe in the place of a picture is an error, not a wait") {
+  const TempDir folder;
+  REQUIRE(::mkfifo((folder / "pipe.jpg").c_str(), 0600) == 0);
+  CHECK(contains(bad_data_of([&] { read_image((folder / "pipe.jpg").string()); }), "no regular file"));
+  CHECK(contains(bad_data_of([&] { read_image_info((folder / "pipe.jpg").string()); }), "no regular file"));
 }
 
 TEST_CASE("the eight orientations show the same picture") {

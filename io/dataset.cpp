@@ -2,21 +2,21 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <string_view>
 
 #include "vtl/core/error.h"
 #include "vtl/core/parallel.h"
 #include "vtl/core/rng.h"
 #include "vtl/io/csv.h"
+#include "vtl/io/file.h"
+#include "vtl/io/strict_json.h"
 
 namespace vtl::io {
 namespace fs = std::filesystem;
@@ -77,14 +77,20 @@ bool has_picture_content(const fs::path& path) {
   return format != ImageFormat::unknown && format != ImageFormat::tga;
 }
 
+// The real folders that a walk must not enter (again): links may lead round in a circle.
+using Entered = std::set<fs::path>;
+
 // The folder's own files in byte order, then those of its folders: torchvision's order of sorted(os.walk) for usual
 // names.
-void collect_pictures(const fs::path& folder, std::vector<std::string>& files, std::vector<std::string>& ignored) {
+void collect_pictures(const fs::path& folder, Entered& entered, std::vector<std::string>& files,
+                      std::vector<std::string>& ignored) {
   std::vector<fs::path> folders;
   for (const fs::directory_entry& entry : entries_of(folder)) {
     std::error_code error;
     if (entry.is_directory(error)) {
-      if (!entry.is_symlink(error)) folders.push_back(entry.path());  // a link may lead round in a circle
+      const bool fresh = entered.insert(fs::canonical(entry.path(), error)).second;
+      if (fresh) folders.push_back(entry.path());
+      else ignored.push_back(entry.path().string());
     } else if (has_picture_extension(entry.path()) ||
                (entry.is_regular_file(error) && has_picture_content(entry.path()))) {
       files.push_back(entry.path().string());
@@ -92,7 +98,7 @@ void collect_pictures(const fs::path& folder, std::vector<std::string>& files, s
       ignored.push_back(entry.path().string());
     }
   }
-  for (const fs::path& inner : folders) collect_pictures(inner, files, ignored);
+  for (const fs::path& inner : folders) collect_pictures(inner, entered, files, ignored);
 }
 
 std::vector<ClassFolder> class_folders(const fs::path& folder, std::vector<std::string>& ignored) {
@@ -100,9 +106,24 @@ std::vector<ClassFolder> class_folders(const fs::path& folder, std::vector<std::
   for (const fs::directory_entry& entry : entries_of(folder)) {
     if (!is_folder(entry.path())) continue;
     classes.push_back({entry.path().filename().string(), {}});
-    collect_pictures(entry.path(), classes.back().files, ignored);
+    if (!is_utf8(classes.back().name))
+      fail(ErrorKind::bad_data, folder.string(), ": the name of the class folder ", in_quotes(classes.back().name),
+           " is not UTF-8; rename it");
+    std::error_code error;
+    Entered entered{fs::canonical(entry.path(), error)};
+    for (fs::path above = *entered.begin(); above.has_relative_path(); entered.insert(above))
+      above = above.parent_path();
+    collect_pictures(entry.path(), entered, classes.back().files, ignored);
   }
   return classes;
+}
+
+// train/, val/ and test/ of the folder, those that are there.
+std::vector<fs::path> split_folders(const fs::path& root) {
+  std::vector<fs::path> folders;
+  for (const char* name : {"train", "val", "test"})
+    if (is_folder(root / name)) folders.push_back(root / name);
+  return folders;
 }
 
 // ---- classes --------------------------------------------------------------------------------------------------------
@@ -192,14 +213,11 @@ struct CsvRecord {
   std::string path, label, split, group;
 };
 
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail(ErrorKind::bad_data, path.string(), ": cannot be opened: ", std::strerror(errno));
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+constexpr uint64_t kMaxListBytes = uint64_t{1} << 30;
 
 std::vector<CsvRecord> read_records(const fs::path& path) {
-  const std::vector<CsvRow> rows = parse_csv(read_text(path), path.string());
+  const std::vector<CsvRow> rows =
+      parse_csv(read_text_file(File(path, ErrorKind::bad_data), kMaxListBytes), path.string());
   if (rows.empty()) fail(ErrorKind::bad_data, path.string(), ": is empty; expected a first line `path,label`");
   const auto& header = rows[0].fields;
   const auto column = [&](const char* name) {
@@ -225,6 +243,7 @@ std::vector<CsvRecord> read_records(const fs::path& path) {
     CsvRecord record{field(path_at), field(label_at), field(split_at), field(group_at)};
     if (record.path.empty()) problem("has no path");
     if (record.label.empty()) problem("has no label");
+    if (!is_utf8(record.label)) problem("the label ", in_quotes(record.label), " is not UTF-8");
     if (!record.split.empty() && record.split != "train" && record.split != "val" && record.split != "test")
       problem("the split is `", record.split, "`, expected train, val or test");
     record.path = (path.parent_path() / record.path).string();
@@ -353,9 +372,8 @@ std::vector<Sample> open_evaluation_set(const std::string& path, const std::vect
   std::vector<std::string> problems, ignored;
   if (source_of(path) == Source::folder) {
     const fs::path root(path);
-    const bool splits = is_folder(root / "train") || is_folder(root / "val") || is_folder(root / "test");
     const fs::path folder = is_folder(root / "val") ? root / "val" : is_folder(root / "test") ? root / "test" : root;
-    if (splits && folder == root) fail(ErrorKind::bad_data, path, ": there is train/ but neither val/ nor test/ in it");
+    if (folder == root && is_folder(root / "train")) fail(ErrorKind::bad_data, path, ": there is train/ but neither val/ nor test/ in it");
     append_samples(class_folders(folder, ignored), classes, folder.string(), samples, problems);
   } else {
     const std::vector<CsvRecord> records = read_records(path);
@@ -373,6 +391,29 @@ std::vector<Sample> open_evaluation_set(const std::string& path, const std::vect
   if (samples.empty())
     fail(ErrorKind::bad_data, path, ": there is no picture in it (expected one folder of pictures for each class)");
   return samples;
+}
+
+PictureSet open_pictures(const std::string& path) {
+  std::vector<std::pair<std::string, std::string>> labelled;  // path, label
+  if (source_of(path) == Source::folder) {
+    std::vector<std::string> ignored;
+    std::vector<fs::path> roots = split_folders(path);
+    if (roots.empty()) roots = {path};
+    for (const fs::path& root : roots)
+      for (const ClassFolder& folder : class_folders(root, ignored))
+        for (const std::string& file : folder.files) labelled.emplace_back(file, folder.name);
+  } else {
+    for (const CsvRecord& record : read_records(path)) labelled.emplace_back(record.path, record.label);
+  }
+  if (labelled.empty())
+    fail(ErrorKind::bad_data, path, ": there is no picture in it (expected one folder of pictures for each class)");
+  std::sort(labelled.begin(), labelled.end());
+  std::set<std::string> labels;
+  for (const auto& [file, label] : labelled) labels.insert(label);
+  PictureSet pictures{{labels.begin(), labels.end()}, {}};
+  for (const auto& [file, label] : labelled)
+    pictures.samples.push_back({file, nullptr, *class_index(pictures.classes, label)});
+  return pictures;
 }
 
 std::vector<ScanFinding> scan_samples(std::span<const Sample> samples, ScanDepth depth, const ImageLimits& limits) {

@@ -26,7 +26,7 @@ struct Dataset {
   std::vector<std::string> classes;  // of the training set, in byte order
   std::vector<Sample> train, val, test;
   bool made_split = false;           // val was taken out of train
-  std::vector<std::string> ignored;  // files in class folders that are not pictures
+  std::vector<std::string> ignored;  // in class folders: files that are not pictures, links that lead round
 };
 
 struct DatasetOptions {
@@ -37,17 +37,26 @@ struct DatasetOptions {
 // A folder `train/CLASS/*` with `val/CLASS/*` and `test/CLASS/*` when they are there, a folder `CLASS/*`, or a file
 // `*.csv` (see below). Samples are in byte order of class folder, then of file. Hidden files are left out. A file
 // counts as a picture by its extension or, failing that, by its content; whether it can be read is not looked at here.
+// Links are followed; a folder to which several lead counts once in a class.
 //
 // CSV: a first line names the columns path and label, and may name split (train, val, test) and group; others are
 // ignored. Paths are relative to the CSV's folder. Rows of one group never part.
 //
 // Throws bad_data with all problems at once: no folder, no picture, a class without pictures, fewer than two classes, a
-// class of val or test that train does not have.
+// class of val or test that train does not have, a class whose name is not UTF-8.
 Dataset open_dataset(const std::string& path, const DatasetOptions& options = {});
 
 // What is to be evaluated: of a folder `val`, else `test`, else the folder itself; of a CSV the rows of split val, else
 // test, else all. Targets index `classes`; a label that is not among them is a bad_data that lists all of them.
 std::vector<Sample> open_evaluation_set(const std::string& path, const std::vector<std::string>& classes);
+
+// All pictures of a folder or CSV as above, of all splits, by path, for work that needs neither a split nor several
+// classes. Throws bad_data when there is none.
+struct PictureSet {
+  std::vector<std::string> classes;  // in byte order
+  std::vector<Sample> samples;
+};
+PictureSet open_pictures(const std::string& path);
 
 // Marks the share `val_split` of each class, rounded, for validation: at least one picture, and one stays. `groups`,
 // when not empty, has one name for each target; samples of one group stay together, and shares are met as nearly as

@@ -1,6 +1,7 @@
 #include "vtl/io/dataset.h"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <map>
@@ -236,6 +237,49 @@ TEST_CASE("evaluation sets are indexed by the model's classes") {
   write_text(root / "list.csv", "path,label,split\na.jpg,cat,train\nb.jpg,dog,test\n");
   CHECK(names_of(open_evaluation_set((root / "list.csv").string(), {"cat", "dog"})) ==
         std::vector<std::string>{"b.jpg"});
+}
+
+TEST_CASE("pictures are listed without rules for training") {
+  const TempDir root;
+  add_pictures(root / "val" / "b", 1);
+  add_pictures(root / "test" / "a", 2);
+  const PictureSet splits = open_pictures(root.path().string());
+  CHECK(splits.classes == std::vector<std::string>{"a", "b"});
+  CHECK(counts_of(splits.samples) == std::map<ClassIndex, int>{{0, 2}, {1, 1}});
+  CHECK(open_pictures((root / "val").string()).classes == std::vector<std::string>{"b"});
+  write_text(root / "list.csv", "path,label\nz.jpg,one\ny.jpg,one\n");
+  CHECK(names_of(open_pictures((root / "list.csv").string()).samples) == std::vector<std::string>{"y.jpg", "z.jpg"});
+  CHECK(contains(bad_data_of([&] { open_pictures((root / "val" / "b").string()); }).what(), "no picture"));
+}
+
+TEST_CASE("links to folders are followed, but never round in a circle") {
+  const TempDir root;
+  add_pictures(root / "elsewhere" / "inner", 2, "linked");
+  add_pictures(root / "train" / "a", 1);
+  add_pictures(root / "train" / "b", 1);
+  std::filesystem::create_directory_symlink(root / "elsewhere", root / "train" / "a" / "link");
+  std::filesystem::create_directory_symlink(root / "elsewhere", root / "train" / "a" / "other");
+  std::filesystem::create_directory_symlink(root / "train", root / "train" / "b" / "up");
+  std::filesystem::create_directory_symlink(root / "elsewhere", root / "elsewhere" / "inner" / "back");
+  const Dataset data = open_dataset(root.path().string(), {.val_split = 0});
+  CHECK(names_of(data.train) == std::vector<std::string>{"p0.ppm", "linked0.ppm", "linked1.ppm", "p0.ppm"});
+  CHECK(data.ignored.size() == 3);
+}
+
+TEST_CASE("a class whose name is not UTF-8 is refused, whatever names it") {
+  const TempDir root;
+  add_pictures(root / "a\xff", 2);
+  add_pictures(root / "b", 2);
+  CHECK(contains(bad_data_of([&] { open_dataset(root.path().string()); }).what(), "not UTF-8"));
+  CHECK(contains(bad_data_of([&] { open_pictures(root.path().string()); }).what(), "not UTF-8"));
+  write_text(root / "list.csv", "path,label\na.jpg,x\nb.jpg,y\xff\n");
+  CHECK(contains(bad_data_of([&] { open_dataset((root / "list.csv").string()); }).what(), "list.csv:3"));
+}
+
+TEST_CASE("a pipe in the place of a list is an error, not a wait") {
+  const TempDir root;
+  REQUIRE(::mkfifo((root / "pipe.csv").c_str(), 0600) == 0);
+  CHECK(contains(bad_data_of([&] { open_dataset((root / "pipe.csv").string()); }).what(), "no regular file"));
 }
 
 TEST_CASE("unreadable files are listed and dropped, up to the limit") {

@@ -159,6 +159,10 @@ Plan make_plan(const TrainOptions& options, models::LoadedModel& loaded, const i
   if (data.made_split)
     plan.notes.push_back(concat("no validation images were given: ", plan.val_images, " were set aside"));
 
+  if (!data.ignored.empty())
+    plan.notes.push_back(concat(data.ignored.size(), " files or links in class folders were left out, the first: ",
+                                data.ignored[0]));
+
   const auto [smallest, largest] = std::minmax_element(plan.class_counts.begin(), plan.class_counts.end());
   plan.monitor = *largest > 3 * *smallest ? "macro_f1" : "accuracy";
 

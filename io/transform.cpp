@@ -277,8 +277,8 @@ Affine compose(const Affine& second, const Affine& first) {
 void check(const Preprocessing& p) {
   VTL_CHECK(p.width > 0 && p.height > 0 && p.width <= 1 << 15 && p.height <= 1 << 15, "preprocess: an input size of ",
             p.width, " x ", p.height, " pixels, expected 1 to 32768 a side");
-  VTL_CHECK(p.crop_pct > 0.01 && p.crop_pct <= 1, "preprocess: a crop_pct of ", p.crop_pct,
-            ", expected above 0.01 and up to 1");
+  VTL_CHECK(p.crop_pct >= kMinCropPct && p.crop_pct <= kMaxCropPct, "preprocess: a crop_pct of ", p.crop_pct,
+            ", expected ", kMinCropPct, " to ", kMaxCropPct);
 }
 
 Affine preprocess_into(const ImageView& source, const Preprocessing& p, uint8_t* out) {

@@ -23,7 +23,10 @@ struct Affine {
 // First `first`, then `second`.
 Affine compose(const Affine& second, const Affine& first);
 
-// Throws bad_argument for an input size outside 1 .. 32768 or a crop_pct outside (0.01, 1].
+// What the crop's share of the resized picture may be.
+inline constexpr double kMinCropPct = 0.01, kMaxCropPct = 1;
+
+// Throws bad_argument for an input size outside 1 .. 32768 or a crop_pct outside those limits.
 void check(const Preprocessing& preprocessing);
 
 // Evaluation, as timm does it; result pixels equal those of Pillow. Writes [height, width, 3].

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "vtl/io/json.h"
+#include "vtl/io/transform.h"
 #include "vtl/models/registry.h"
 
 namespace vtl::models {
@@ -59,8 +60,9 @@ void read_input_size(const json& object, const std::string& source, Description&
 void read_preprocessing(const json& object, const std::string& source, Description& said) {
   read_input_size(object, source, said);
   said.crop_pct = member<double>(object, "crop_pct", source);
-  if (said.crop_pct && !(*said.crop_pct > 0 && *said.crop_pct <= 4))
-    fail(ErrorKind::bad_model, source, ": \"crop_pct\" is ", *said.crop_pct, ", expected a number above 0 and about 1");
+  if (said.crop_pct && !(*said.crop_pct >= io::kMinCropPct && *said.crop_pct <= io::kMaxCropPct))
+    fail(ErrorKind::bad_model, source, ": \"crop_pct\" is ", *said.crop_pct, ", expected ", io::kMinCropPct, " to ",
+         io::kMaxCropPct);
   said.crop_mode = crop_mode(member<std::string>(object, "crop_mode", source), source);
   said.interpolation = interpolation(member<std::string>(object, "interpolation", source), source);
   said.mean = three(object, "mean", source);

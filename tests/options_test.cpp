@@ -135,7 +135,8 @@ TEST_CASE("what is out of range is refused under the name of its flag") {
            {"--label-smoothing", "1"}, {"--dropout", "1"},        {"--drop-path", "-0.1"},
            {"--val-split", "0"},       {"--val-split", "95"},     {"--max-bad", "101"},
            {"--max-bad", "nan"},       {"--threads", "0"},        {"--input-size", "0"},
-           {"--crop-pct", "0"},        {"--crop-pct", "nan"},     {"--seed", "-1"},
+           {"--crop-pct", "0"},        {"--crop-pct", "nan"},     {"--crop-pct", "1.1"},
+           {"--seed", "-1"},
            {"--alpha", "0"},           {"--unfreeze", "-1"},      {"--lr", ""},
            {"--lr", "fast"},           {"--lr", "1e-3x"},         {"--early-stop", "-1"}}) {
     CAPTURE(flag);

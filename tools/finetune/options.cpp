@@ -368,7 +368,7 @@ void validate(const RunOptions& options) {
   in_range("--workers", int64_t{options.workers}, -1, kMaxThreads);
   in_range("--batch-size", options.batch_size, 1, kMaxBatch);
   if (options.input_size) in_range("--input-size", *options.input_size, 8, kMaxSide);
-  if (options.crop_pct) in_range("--crop-pct", *options.crop_pct, 0.05, 2.0);
+  if (options.crop_pct) in_range("--crop-pct", *options.crop_pct, io::kMinCropPct, io::kMaxCropPct);
 }
 
 void validate(const TrainOptions& options) {

@@ -224,13 +224,17 @@ std::optional<Positions> read_positions(const Model& usual, const Description& s
   return found;
 }
 
-// Where the caller leaves a choice open, the file decides.
+// Where the caller leaves a choice open, the file decides, and then `usual`; where he overrules them there is a note.
 ModelOptions complete(ModelOptions options, const Description& said, const Recognised& recognised,
-                      const std::optional<Positions>& positions, std::vector<std::string>& notes) {
-  if (!options.height && !options.width) {
-    options.height = positions ? positions->grid.height * positions->patch : said.height;
-    options.width = positions ? positions->grid.width * positions->patch : said.width;
-  }
+                      const std::optional<Positions>& positions, const io::Preprocessing& usual,
+                      std::vector<std::string>& notes) {
+  const int64_t height = positions ? positions->grid.height * positions->patch : said.height.value_or(usual.height);
+  const int64_t width = positions ? positions->grid.width * positions->patch : said.width.value_or(usual.width);
+  if (!options.height) options.height = height;
+  if (!options.width) options.width = width;
+  if (*options.height != height || *options.width != width)
+    notes.push_back(concat("input ", *options.height, " x ", *options.width, " as asked for; the model's is ", height,
+                           " x ", width));
   if (options.norm_eps && said.norm_eps && *options.norm_eps != *said.norm_eps)
     notes.push_back(concat("norm eps ", *options.norm_eps, " as asked for; the file says ", *said.norm_eps));
   if (!options.norm_eps) options.norm_eps = said.norm_eps;
@@ -436,6 +440,13 @@ void read_values(const Model& model, const std::vector<Entry>& entries, const Na
   damage.fail_if_found(source.file().path().string());
 }
 
+void note_changes(LoadReport& report) {
+  for (const std::string& tensors : report.converted) report.notes.push_back("converted " + tensors);
+  for (const std::string& grids : report.resampled) report.notes.push_back("resampled " + grids);
+  if (!report.dropped.empty()) report.notes.push_back("left out of the file: " + first_few(report.dropped));
+  if (!report.random.empty()) report.notes.push_back("begins with first values: " + first_few(report.random));
+}
+
 // ---- writing
 // ---------------------------------------------------------------------------------------------------------
 
@@ -502,7 +513,7 @@ LoadedModel load_model(std::string_view asked, const std::filesystem::path& weig
   const HeadChoice choice = choose_head(options, said, file_classes, path);
   names.keep_head = choice.keep;
 
-  ModelOptions model_options = complete(options.model, said, recognised, positions, report.notes);
+  ModelOptions model_options = complete(options.model, said, recognised, positions, usual.facts.preprocessing, report.notes);
   model_options.classes = choice.classes;
   Model model = describe_model(name, model_options);
   check_constants(said, model.facts, path);
@@ -525,6 +536,7 @@ LoadedModel load_model(std::string_view asked, const std::filesystem::path& weig
   LoadedModel loaded{model, std::move(report), source, options.model.seed, {}, {}};
   read_values(model, entries, names, *source, positions, loaded);
   model.initialise(options.model.seed);
+  note_changes(loaded.report);
   return loaded;
 }
 

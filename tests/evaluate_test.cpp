@@ -9,6 +9,7 @@
 
 #include "vtl/core/error.h"
 #include "vtl/io/png_writer.h"
+#include "vtl/tests/harness/errors.h"
 #include "vtl/tests/harness/temp_dir.h"
 #include "vtl/tools/finetune/json.h"
 
@@ -129,6 +130,63 @@ TEST_CASE("features are what the head sees of every picture that can be read") {
   CHECK(found.classes == std::vector<std::string>{"cat", "dog"});
   CHECK(found.bad_files.size() == 1);
   for (const float value : found.values) CHECK(value >= 0);  // behind a relu
+}
+
+TEST_CASE("of a model without class names the folders are indices") {
+  models::LoadOptions options;
+  options.model.height = options.model.width = 32;
+  options.model.classes = 30;
+  const models::LoadedModel model = models::scratch_model("resnet18", options);
+  const test::TempDir folder;
+  write_picture(folder / "data/6/a.png", 20);
+  write_picture(folder / "data/26/b.png", 200);
+  const Metrics found = evaluate(model, folder / "data", quick()).metrics;
+  REQUIRE(found.per_class.size() == 30);
+  CHECK(found.per_class[6].support == 1);
+  CHECK(found.per_class[26].support == 1);
+  CHECK(found.per_class[26].name == "26");
+  int64_t right = 0;
+  for (const char* label : {"6", "26"})
+    right += predict(model, {folder / "data" / label}, quick()).at(0).top.at(0).label == label;
+  CHECK(right == std::llround(found.accuracy * 2));
+
+  write_folder(folder / "named");
+  const auto evaluate_names = [&] { evaluate(model, folder / "named", quick()); };
+  CHECK(test::kind_of(evaluate_names) == ErrorKind::bad_data);
+  CHECK_THROWS_WITH(evaluate_names(), doctest::Contains("indices 0 to 29"));
+}
+
+TEST_CASE("a model without a classifier gives features and nothing else") {
+  const test::TempDir folder;
+  write_folder(folder / "data");
+  models::LoadOptions options;
+  options.model.height = options.model.width = 32;
+  options.model.classes = 0;
+  models::save_model(models::scratch_model("resnet18", options), folder / "headless");
+  ModelOptions named;
+  named.model = "resnet18";
+  named.weights = folder / "headless/model.safetensors";
+  const models::LoadedModel model = open_model(named, quick());
+  CHECK(features(model, folder / "data", quick()).width == 512);
+  CHECK(test::kind_of([&] { predict(model, {folder / "data/cat"}, quick()); }) == ErrorKind::bad_model);
+  CHECK(test::kind_of([&] { evaluate(model, folder / "data", quick()); }) == ErrorKind::bad_model);
+}
+
+TEST_CASE("one picture of one class is enough for features") {
+  const test::TempDir folder;
+  write_picture(folder / "data/only/a.png", 20);
+  CHECK(features(make_model({"cat", "dog"}), folder / "data", quick()).classes == std::vector<std::string>{"only"});
+}
+
+TEST_CASE("another crop than the model's is noted") {
+  const test::TempDir folder;
+  models::save_model(make_model({"cat", "dog"}), folder / "model");
+  RunOptions options = quick();
+  CHECK(open_model(folder / "model", options).report.notes.empty());
+  options.crop_pct = 0.5;
+  const auto notes = open_model(folder / "model", options).report.notes;
+  REQUIRE(notes.size() == 1);
+  CHECK(notes[0].starts_with("crop 0.5 as asked for"));
 }
 
 TEST_CASE("what is no model is refused") {

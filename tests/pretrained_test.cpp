@@ -183,6 +183,7 @@ TEST_CASE("half_and_double_precision_files_load_and_are_saved_as_they_came") {
   check_values(loaded);
   REQUIRE(loaded.report.converted.size() == 1);
   CHECK(loaded.report.converted[0] == "F64 to F32: 102 tensors");
+  CHECK(loaded.report.notes.at(0) == "converted F64 to F32: 102 tensors");
   models::save_model(loaded, dir / "saved");
   const io::SafetensorsFile saved(dir / "saved/model.safetensors");
   CHECK(saved.find("conv1.weight")->dtype == io::FileDType::f64);
@@ -243,6 +244,8 @@ TEST_CASE("head_policies_decide_what_becomes_of_the_classifier") {
   const LoadedModel other = load({"ant", "bee", "dog"}, HeadPolicy::automatic);
   CHECK(other.report.random == std::vector<std::string>{"fc.weight", "fc.bias"});
   CHECK(other.report.dropped.size() == 2);
+  CHECK(other.report.notes == std::vector<std::string>{"left out of the file: fc.bias, fc.weight",
+                                                       "begins with first values: fc.weight, fc.bias"});
   CHECK(other.model.facts.class_names.back() == "dog");
   CHECK(load({"x", "y"}, HeadPolicy::automatic).model.facts.classes == 2);
   CHECK(load({}, HeadPolicy::automatic, 5).model.facts.classes == 5);
@@ -331,6 +334,8 @@ TEST_CASE("another_input_size_resamples_positions_and_says_so") {
   const LoadedModel loaded = models::load_model("vit_tiny_patch16_224", dir / "w.safetensors", load_options(larger));
   REQUIRE(loaded.report.resampled.size() == 1);
   CHECK(loaded.report.resampled[0] == "pos_embed: 4 x 4 to 6 x 5");
+  CHECK(loaded.report.notes == std::vector<std::string>{"input 96 x 80 as asked for; the model's is 64 x 64",
+                                                        "resampled pos_embed: 4 x 4 to 6 x 5"});
   models::save_model(loaded, dir / "saved");
   const LoadedModel again = models::load_model("", dir / "saved");
   CHECK(again.report.resampled.empty());

@@ -27,7 +27,7 @@ models::LoadOptions load_options(const RunOptions& options) {
 }
 
 models::LoadedModel with_crop(models::LoadedModel loaded, const RunOptions& options) {
-  if (options.crop_pct) loaded.model.facts.preprocessing.crop_pct = *options.crop_pct;
+  choose_crop(loaded, options);
   return loaded;
 }
 
@@ -63,14 +63,31 @@ std::string label(const models::ModelFacts& facts, int64_t index) {
   return index < static_cast<int64_t>(names.size()) ? names[static_cast<size_t>(index)] : std::to_string(index);
 }
 
-// The classes that the targets of a data folder are to index.
-std::vector<std::string> classes_for(const models::ModelFacts& facts, const fs::path& data) {
-  if (!facts.class_names.empty()) return facts.class_names;
-  std::vector<std::string> classes = io::open_dataset(data.string()).classes;
-  if (static_cast<int64_t>(classes.size()) > facts.classes)
-    fail(ErrorKind::bad_data, data.string(), ": has ", classes.size(), " classes, the model ", facts.name, " knows ",
-         facts.classes, " and does not say which");
-  return classes;
+// A model without class names has indices as labels.
+std::vector<std::string> labels_of(const models::ModelFacts& facts) {
+  std::vector<std::string> labels;
+  for (int64_t i = 0; i < facts.classes; ++i) labels.push_back(label(facts, i));
+  return labels;
+}
+
+void check_has_head(const models::ModelFacts& facts, const char* what) {
+  if (facts.classes == 0)
+    fail(ErrorKind::bad_model, what, ": the model ", facts.name,
+         " has no classifier; take weights with one, fine-tune these first (train), or ask for their features");
+}
+
+// The samples of a data folder for a model's classes. Of a model without names the user may not know that folders need
+// to be indices.
+std::vector<io::Sample> samples_for(const models::ModelFacts& facts, const fs::path& data) {
+  try {
+    return io::open_evaluation_set(data.string(), labels_of(facts));
+  } catch (const Error& error) {
+    if (!facts.class_names.empty() || error.problems().empty()) throw;
+    throw Error(error.kind(),
+                concat(error.what(), ". The model ", facts.name, " has no class names: its labels are the indices 0 to ",
+                       facts.classes - 1, ", and so must be those of the data"),
+                error.problems());
+  }
 }
 
 Prediction rank(const models::ModelFacts& facts, const std::string& path, std::vector<float> logits, int64_t top) {
@@ -126,9 +143,7 @@ models::LoadedModel open_model(const fs::path& what, const RunOptions& options) 
 }
 
 models::LoadedModel open_model(const ModelOptions& model, const RunOptions& options) {
-  models::LoadOptions load = load_options(options);
-  load.head = models::HeadPolicy::keep;
-  return with_crop(models::load_model(model.model, model.weights, load), options);
+  return with_crop(models::load_model(model.model, model.weights, load_options(options)), options);
 }
 
 Evaluation evaluate(const models::LoadedModel& loaded, const std::vector<io::Sample>& images, const RunOptions& options,
@@ -137,6 +152,7 @@ Evaluation evaluate(const models::LoadedModel& loaded, const std::vector<io::Sam
   const RunScopes scopes(options);
   const auto begin = std::chrono::steady_clock::now();
   const models::Model& model = loaded.model;
+  check_has_head(model.facts, "evaluate");
   const auto observer = classification_task({model.facts.class_names, 0, {}}, model.device)->observer();
   Evaluation evaluation;
   int64_t seen = 0;
@@ -152,8 +168,8 @@ Evaluation evaluate(const models::LoadedModel& loaded, const std::vector<io::Sam
 
 Evaluation evaluate(const models::LoadedModel& model, const fs::path& data, const RunOptions& options,
                     const Progress& progress) {
-  const std::vector<std::string> classes = classes_for(model.model.facts, data);
-  return evaluate(model, io::open_evaluation_set(data.string(), classes), options, progress);
+  check_has_head(model.model.facts, "evaluate");
+  return evaluate(model, samples_for(model.model.facts, data), options, progress);
 }
 
 std::vector<Prediction> predict(const models::LoadedModel& model, const std::vector<fs::path>& paths,
@@ -169,6 +185,7 @@ std::vector<Prediction> predict(const models::LoadedModel& loaded, const std::ve
   validate(options);
   const RunScopes scopes(options);
   const models::Model& model = loaded.model;
+  check_has_head(model.facts, "predict");
   std::vector<Prediction> predictions(images.size());
   const std::vector<BadFile> bad =
       for_each_batch(model, images, options, progress, [&](const io::Batch& batch, const Tensor& x) {
@@ -195,22 +212,17 @@ Features features(const models::LoadedModel& loaded, const fs::path& data, const
   const RunScopes scopes(options);
   const models::Model& model = loaded.model;
   Features features;
-  // Of a picture only its place matters here, so that any data folder's own classes will do.
-  const io::Dataset dataset = io::open_dataset(data.string());
-  features.classes = dataset.classes;
-  std::vector<io::Sample> samples = dataset.train;
-  samples.insert(samples.end(), dataset.val.begin(), dataset.val.end());
-  samples.insert(samples.end(), dataset.test.begin(), dataset.test.end());
-  std::stable_sort(samples.begin(), samples.end(),
-                   [](const io::Sample& a, const io::Sample& b) { return a.path < b.path; });
-  features.bad_files = for_each_batch(model, samples, options, progress, [&](const io::Batch& batch, const Tensor& x) {
+  const io::PictureSet pictures = io::open_pictures(data.string());
+  features.classes = pictures.classes;
+  features.bad_files = for_each_batch(model, pictures.samples, options, progress, [&](const io::Batch& batch, const Tensor& x) {
     const Tensor output = model.features(x);
     features.width = output.dim(-1);
     const std::vector<float> values = host_values(output);
     features.values.insert(features.values.end(), values.begin(), values.end());
     for (const int64_t sample : batch.samples) {
-      features.paths.push_back(samples[static_cast<size_t>(sample)].path);
-      features.labels.push_back(std::get<io::ClassIndex>(samples[static_cast<size_t>(sample)].target));
+      const io::Sample& picture = pictures.samples[static_cast<size_t>(sample)];
+      features.paths.push_back(picture.path);
+      features.labels.push_back(std::get<io::ClassIndex>(picture.target));
     }
   });
   return features;

@@ -16,11 +16,13 @@ namespace vtl::finetune {
 
 // A run folder (its best/) or a model directory.
 models::LoadedModel open_model(const std::filesystem::path& what, const RunOptions& options = {});
-// A registry name and a weights file, with the file's own head.
+// A registry name and a weights file, with the file's own head if it has one.
 models::LoadedModel open_model(const ModelOptions& model, const RunOptions& options = {});
 
 // images done, images in all
 using Progress = std::function<void(int64_t, int64_t)>;
+
+// evaluate() and predict() throw bad_model for a model without a classifier.
 
 struct Evaluation {
   Metrics metrics;
@@ -30,8 +32,8 @@ struct Evaluation {
 // Targets are indices of the model's classes.
 Evaluation evaluate(const models::LoadedModel& model, const std::vector<io::Sample>& images,
                     const RunOptions& options = {}, const Progress& progress = {});
-// `data` as io::open_evaluation_set takes it; classes are matched by name where the model has names, else by their
-// order.
+// `data` as io::open_evaluation_set takes it; its classes are those of the model by name, or by index ("26") where the
+// model has no names.
 Evaluation evaluate(const models::LoadedModel& model, const std::filesystem::path& data, const RunOptions& options = {},
                     const Progress& progress = {});
 
@@ -53,7 +55,7 @@ std::vector<Prediction> predict(const models::LoadedModel& model, const std::vec
 std::vector<Prediction> predict(const models::LoadedModel& model, const std::vector<io::Sample>& images,
                                 const RunOptions& options = {}, int64_t top = 5, const Progress& progress = {});
 
-// What the head sees of every image.
+// What the head sees of every image, whether the model has one or not.
 struct Features {
   int64_t width = 0;
   std::vector<float> values;       // [images, width]
@@ -62,6 +64,7 @@ struct Features {
   std::vector<std::string> classes;
   std::vector<BadFile> bad_files;
 };
+// `data` as io::open_pictures takes it.
 Features features(const models::LoadedModel& model, const std::filesystem::path& data, const RunOptions& options = {},
                   const Progress& progress = {});
 

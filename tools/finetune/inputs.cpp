@@ -111,6 +111,13 @@ class CachedInputs : public Inputs {
 
 }  // namespace
 
+void choose_crop(models::LoadedModel& loaded, const RunOptions& options) {
+  double& crop = loaded.model.facts.preprocessing.crop_pct;
+  if (!options.crop_pct || *options.crop_pct == crop) return;
+  loaded.report.notes.push_back(concat("crop ", *options.crop_pct, " as asked for; the model's is ", crop));
+  crop = *options.crop_pct;
+}
+
 Normalizer::Normalizer(const models::Model& model) : dtype_(compute_dtype(model.precision)), device_(model.device) {
   const auto& preprocessing = model.facts.preprocessing;
   mean_ = Tensor::from<float>(preprocessing.mean, {3}, device_);

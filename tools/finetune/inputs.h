@@ -6,9 +6,13 @@
 #include <vector>
 
 #include "vtl/io/loader.h"
-#include "vtl/models/model.h"
+#include "vtl/models/pretrained.h"
+#include "vtl/tools/finetune/options.h"
 
 namespace vtl::finetune {
+
+// The crop that the options ask for, in place of the model's own, with a note of it.
+void choose_crop(models::LoadedModel& loaded, const RunOptions& options);
 
 struct InputBatch {
   Tensor x;       // on the model's device, in its compute dtype

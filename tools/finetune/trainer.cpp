@@ -508,7 +508,7 @@ TrainResult train(const TrainOptions& options, const Callbacks& callbacks) {
   io::Dataset data = io::open_dataset(options.data.string(), {options.val_split / 100, options.seed});
   for (const BadFile& file : io::drop_bad_files(data, options.max_bad / 100)) report(file);
   models::LoadedModel loaded = load(options, data);
-  if (options.run.crop_pct) loaded.model.facts.preprocessing.crop_pct = *options.run.crop_pct;
+  choose_crop(loaded, options.run);
   return run(options, std::move(loaded), std::move(data), report, output);
 }
 

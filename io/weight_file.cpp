@@ -157,14 +157,18 @@ void WeightFile::open_directory(const SafetensorsLimits& limits) {
   }
   if (directory.has_file(kIndex)) return open_index(directory, kIndex, limits);
 
-  std::string others;
+  std::string others, inner;
   for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+    std::error_code ignored;
+    if (std::filesystem::exists(entry.path() / kSingle, ignored))
+      inner += (inner.empty() ? "" : ", ") + in_quotes(entry.path().filename().string());
     const std::string extension = entry.path().extension().string();
     for (const char* weights : {".safetensors", ".pth", ".pt", ".bin"})
       if (extension == weights) others += (others.empty() ? "" : ", ") + in_quotes(entry.path().filename().string());
   }
   fail(ErrorKind::bad_model, path_.string(), ": the directory has neither ", kSingle, " nor ", kIndex,
-       others.empty() ? "" : "; name one of its weight files instead: ", others);
+       others.empty() ? "" : "; name one of its weight files instead: ", others,
+       inner.empty() ? "" : "; name one of the model directories in it instead: ", inner);
 }
 
 void WeightFile::open_index(const Directory& directory, const std::string& name, const SafetensorsLimits& limits) {

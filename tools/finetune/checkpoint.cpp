@@ -134,6 +134,8 @@ void write_checkpoint(const std::filesystem::path& path, const Checkpoint& check
   io::write_safetensors(path, std::move(tensors), {{"format", "pt"}, {kStateKey, state_text(checkpoint)}});
 }
 
+bool is_checkpoint(const io::WeightFile& file) { return file.metadata(kStateKey).has_value(); }
+
 Checkpoint read_checkpoint(const std::filesystem::path& path) {
   const io::SafetensorsFile file(path);
   const auto state = file.metadata(kStateKey);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "vtl/core/named_tensors.h"
+#include "vtl/io/weight_file.h"
 #include "vtl/tools/finetune/events.h"
 #include "vtl/tools/finetune/options.h"
 
@@ -36,6 +37,8 @@ struct Checkpoint {
   NamedTensors model, best_model, optimizer;
 };
 
+// Whether a file is one of these.
+bool is_checkpoint(const io::WeightFile& file);
 // Whole or not at all: an older file stays until the new one is complete.
 void write_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);
 // Throws bad_model for a file that is not such a checkpoint, io when it cannot be read. Tensors are on the host.

@@ -5,6 +5,7 @@
 #include "vtl/core/error.h"
 #include "vtl/io/weight_file.h"
 #include "vtl/models/pretrained.h"
+#include "vtl/tools/finetune/checkpoint.h"
 
 namespace vtl::finetune {
 namespace {
@@ -46,6 +47,11 @@ Inspection inspect(const fs::path& path) {
     found.kind = "adapter";
     found.dialect = "peft";
     found.verdict = concat("a low-rank adapter for ", adapters / 2, " layers (", size, ")");
+    return found;
+  }
+  if (is_checkpoint(weights)) {
+    found.kind = "checkpoint";
+    found.verdict = concat("what a stopped run continues from (", size, "); the same train command takes it up");
     return found;
   }
   found.kind = fs::is_directory(path) ? "model" : "weights";

@@ -79,6 +79,11 @@ class World {
                  "until grep -q '\"event\":\"step\"' " + out + "/metrics.jsonl 2>grep.err || [ $n -gt 600 ]; do " +
                  "n=$((n+1)); sleep 0.05; done; " + kill + "; wait $pid)");
   }
+  // Sends SIGTERM when `text` stands on stderr.
+  Outcome terminate(const std::string& arguments, const std::string& text) const {
+    return shell("{ :>stderr; " VTL_FINETUNE " " + arguments + " >stdout 2>stderr </dev/null & p=$!; for i in $(seq 300); do grep -q '" + text +
+                 "' stderr && break; sleep 0.1; done; kill -TERM $p; wait $p; }");
+  }
 
  private:
   Outcome shell(const std::string& command) const {
@@ -238,6 +243,40 @@ TEST_CASE("cli: train, eval, predict, features and inspect work together") {
   const Outcome adapter = world().run("inspect whole/adapter --json");
   REQUIRE_MESSAGE(adapter.code == 0, adapter.err);
   CHECK(adapter.object().at("kind") == "adapter");
+}
+
+TEST_CASE("cli: a result that cannot be printed is an error") {
+  for (const std::string gone : {">/dev/full", ">&-"})
+    for (const std::string command : {"models ", "models --json ", "train --help ", "predict weights data/val/top/picture8.ppm --json "}) {
+      INFO(command, gone);
+      CHECK(world().run(command + "2>nowhere " + gone + "; exit $?; :").code == 7);
+      CHECK(read_file(world().root() / "nowhere").find("standard output") != std::string::npos);
+    }
+}
+
+TEST_CASE("cli: a signal ends what cannot be continued") {
+  std::string list = "path,label\n";
+  for (int i = 0; i < 50000; ++i) list += "data/val/top/picture8.ppm,0\n";
+  write_file(world().root() / "long.csv", list);
+  CHECK(world().terminate("eval weights long.csv --input-size 40", "note").code == 128 + 15);
+  CHECK(world().terminate("demo --out stopped-demo", "pretraining").code == 130);
+}
+
+TEST_CASE("cli: features are CSV whatever the names, and --out is tried before the work") {
+  draw(world().root() / "quoted/q\"u,ote/a.ppm", true, 0);
+  REQUIRE(world().run("features weights quoted --out quoted.csv").code == 0);
+  const std::string table = read_file(world().root() / "quoted.csv");
+  CHECK(table.find("a.ppm\",\"q\"\"u,ote\",") != std::string::npos);
+  refuses("features weights nowhere --out nowhere/features.csv", 7, {"nowhere/features.csv"});
+}
+
+TEST_CASE("cli: inspect knows a checkpoint, and a run folder's models are named") {
+  const std::string endless = "train data" + world().model() + "--batch-size 8 --strategy head --epochs 100000 --out endless";
+  REQUIRE(world().terminate(endless, "epoch   1/").code == 75);
+  CHECK(world().run("inspect endless/checkpoints/last.safetensors --json").object().at("kind") == "checkpoint");
+  fs::create_directories(world().root() / "outer");
+  fs::copy(world().root() / "weights", world().root() / "outer/best", fs::copy_options::recursive);
+  refuses("inspect outer", 4, {"outer", "\"best\""});
 }
 
 TEST_CASE("cli: a dry run plans and touches nothing") {

@@ -88,7 +88,7 @@ int run(Request& request, bool json) {
   callbacks.on_stage = [&](const std::string& what) { terminal.line(what); };
   callbacks.on_row = [&](const DemoRow& row) { terminal.line("  " + table_line(row)); };
   callbacks.training.on_event = [&](const Event& event) { show(terminal, event); };
-  callbacks.training.stop_requested = interrupted;
+  callbacks.training.stop_requested = stop_on_signals();
   const DemoResult result = run_demo(options, callbacks);
   terminal.clear();
   if (json) {
@@ -97,7 +97,7 @@ int run(Request& request, bool json) {
     print_table(result);
     print_files(options, result);
   }
-  return result.stopped ? kStopped : 0;
+  return result.stopped ? kInterrupted : 0;  // a demonstration is not taken up again
 }
 
 }  // namespace

@@ -33,15 +33,23 @@ void add_subject(CLI::App& command, Subject& subject, const char* rest) {
   add_flags(command, run_flags(), subject.run);
 }
 
-models::LoadedModel open(Subject& subject) {
+models::LoadedModel load(Subject& subject, Terminal& terminal) {
   if (subject.named()) {
     if (subject.model.weights.empty()) fail(ErrorKind::bad_argument, "--model: needs --weights FILE beside it");
+    terminal.progress("loading " + subject.model.weights.string());
     return open_model(subject.model, subject.run);
   }
   const std::string what = subject.words.front();
   subject.words.erase(subject.words.begin());
   if (subject.words.empty()) fail(ErrorKind::bad_argument, "WHAT: \"", what, "\" is followed by nothing to work on");
+  terminal.progress("loading " + what);
   return open_model(what, subject.run);
+}
+
+models::LoadedModel open(Subject& subject, Terminal& terminal) {
+  models::LoadedModel model = load(subject, terminal);
+  for (const std::string& note : model.report.notes) terminal.line("note       " + note);
+  return model;
 }
 
 std::string one_data(const Subject& subject) {
@@ -64,31 +72,36 @@ void print_evaluation(const Metrics& metrics) {
   size_t width = 5;
   for (const auto& row : metrics.per_class) width = std::max(width, row.name.size());
   std::cout << '\n' << left("class", width) << "  precision  recall      F1  support\n";
-  for (const auto& row : metrics.per_class)
+  size_t without = 0;
+  for (const auto& row : metrics.per_class) {
+    if (row.support == 0 && ++without) continue;
     std::cout << left(row.name, width) << right(fixed(row.precision, 4), 11) << right(fixed(row.recall, 4), 8) << right(fixed(row.f1, 4), 8)
               << right(std::to_string(row.support), 9) << '\n';
+  }
+  if (without > 0) std::cout << without << " classes without images are not listed\n";
 }
 
 void warn_of(Terminal& terminal, const std::vector<BadFile>& files) {
   for (const BadFile& file : files) terminal.warn("left out " + file.path + ": " + file.reason);
 }
 
-void write_features(const std::filesystem::path& path, const Features& features) {
-  std::ofstream out(path, std::ios::binary);
+std::string csv_quoted(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + '"';
+}
+
+void write_features(std::ostream& out, const Features& features) {
   out << "path,label";
   for (int64_t c = 0; c < features.width; ++c) out << ",f" << c;
   out << '\n';
   out.precision(9);
   for (size_t i = 0; i < features.paths.size(); ++i) {
-    out << '"';
-    for (const char c : features.paths[i]) out << (c == '"' ? "\"\"" : std::string(1, c));
-    const auto label = static_cast<size_t>(features.labels[i]);
-    out << "\",\"" << (label < features.classes.size() ? features.classes[label] : std::to_string(label)) << '"';
+    const std::string& label = features.classes[static_cast<size_t>(features.labels[i])];
+    out << csv_quoted(features.paths[i]) << ',' << csv_quoted(label);
     for (int64_t c = 0; c < features.width; ++c) out << ',' << features.values[i * static_cast<size_t>(features.width) + static_cast<size_t>(c)];
     out << '\n';
   }
-  out.close();
-  if (!out) fail(ErrorKind::io, path.string(), ": cannot be written");
 }
 
 }  // namespace
@@ -97,14 +110,15 @@ void add_eval(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand("eval",
                                          "Metrics of a model on labelled images.\n\nExamples:\n"
                                          "  vtl-finetune eval runs/photos-two-stage photos/\n"
-                                         "  vtl-finetune eval --model resnet18 --weights resnet18.safetensors photos/ --json");
+                                         "  vtl-finetune eval --model resnet18 --weights resnet18.safetensors indices/ --json\n\n"
+                                         "The classes of DATA are the model's by name; of a model without names by index (folders 0, 1, ...).");
   auto subject = std::make_shared<Subject>();
   add_subject(*command, *subject, "DATA");
   command->add_flag("--json", invocation.json, "print one JSON object");
   command->callback([subject, &invocation] {
     invocation.action = [subject, &invocation] {
       Terminal terminal;
-      const auto model = open(*subject);
+      const auto model = open(*subject, terminal);
       const Evaluation evaluation = evaluate(model, one_data(*subject), subject->run, progress_on(terminal));
       warn_of(terminal, evaluation.bad_files);
       terminal.clear();
@@ -132,7 +146,7 @@ void add_predict(CLI::App& app, Invocation& invocation) {
   command->callback([subject, logits, top, &invocation] {
     invocation.action = [subject, logits, top, &invocation] {
       Terminal terminal;
-      const auto model = open(*subject);
+      const auto model = open(*subject, terminal);
       const std::vector<std::filesystem::path> paths(subject->words.begin(), subject->words.end());
       const auto predictions = predict(model, paths, subject->run, *top, progress_on(terminal));
       terminal.clear();
@@ -174,10 +188,18 @@ void add_features(CLI::App& app, Invocation& invocation) {
   command->callback([subject, out, &invocation] {
     invocation.action = [subject, out, &invocation] {
       Terminal terminal;
-      const auto model = open(*subject);
-      const Features found = features(model, one_data(*subject), subject->run, progress_on(terminal));
+      const auto model = open(*subject, terminal);
+      const std::string data = one_data(*subject);
+      std::ofstream file(*out, std::ios::binary);
+      const auto check_file = [&] {
+        if (!file) fail(ErrorKind::io, "--out: ", out->string(), " cannot be written; name a file in a folder that is there and has room");
+      };
+      check_file();
+      const Features found = features(model, data, subject->run, progress_on(terminal));
       warn_of(terminal, found.bad_files);
-      write_features(*out, found);
+      write_features(file, found);
+      file.close();
+      check_file();
       terminal.clear();
       if (invocation.json)
         std::cout << nlohmann::ordered_json{{"path", out->string()}, {"images", found.paths.size()}, {"width", found.width}}.dump() << '\n';

@@ -22,13 +22,12 @@ void on_signal(int) {
 
 }  // namespace
 
-void install_interrupt_handler() {
+std::function<bool()> stop_on_signals() {
   struct sigaction action {};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaction(signal, &action, nullptr);
+  return [] { return seen != 0; };
 }
-
-bool interrupted() { return seen != 0; }
 
 }  // namespace vtl::cli

@@ -1,4 +1,7 @@
 // vtl-finetune: the only place that prints, handles signals and exits.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <iostream>
 #include <new>
@@ -8,7 +11,6 @@
 #include "vtl/core/error.h"
 #include "vtl/tools/cli/commands.h"
 #include "vtl/tools/cli/exit_code.h"
-#include "vtl/tools/cli/interrupt.h"
 #include "vtl/tools/finetune/json.h"
 #include "vtl/tools/finetune/options.h"
 
@@ -60,9 +62,7 @@ bool asks_for_json(int argc, char** argv) {
   return false;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   CLI::App app(kDescription, "vtl-finetune");
   app.set_version_flag("--version", std::string("vtl-finetune ") + VTL_VERSION);
   app.require_subcommand(0, 1);
@@ -77,26 +77,46 @@ int main(int argc, char** argv) {
   cli::add_doctor(app, invocation);
   cli::add_demo(app, invocation);
 
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = app.get_subcommands();
+    std::cout << (chosen.empty() ? app.help() : chosen.front()->help());
+    return 0;
+  } catch (const CLI::CallForVersion& version) {
+    std::cout << version.what() << '\n';
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    fail(ErrorKind::bad_argument, usage_message(app, error), " (vtl-finetune --help lists what there is)");
+  }
+  if (!invocation.action) {
+    std::cerr << app.help();
+    return cli::kUsage;
+  }
+  return invocation.action();
+}
+
+// A result that nobody gets is an error.
+void check_output() {
+  if (!std::cout.flush()) fail(ErrorKind::io, "standard output: cannot be written; is it closed, or its disk full?");
+}
+
+// Where a standard stream is closed, a file that is opened would take its place and get what is printed.
+void occupy_standard_streams() {
+  int fd = 0;
+  while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (fd >= 0) close(fd);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  occupy_standard_streams();
   const bool json = asks_for_json(argc, argv);
   try {
-    try {
-      app.parse(argc, argv);
-    } catch (const CLI::CallForHelp&) {
-      const auto chosen = app.get_subcommands();
-      std::cout << (chosen.empty() ? app.help() : chosen.front()->help());
-      return 0;
-    } catch (const CLI::CallForVersion& version) {
-      std::cout << version.what() << '\n';
-      return 0;
-    } catch (const CLI::ParseError& error) {
-      fail(ErrorKind::bad_argument, usage_message(app, error), " (vtl-finetune --help lists what there is)");
-    }
-    if (!invocation.action) {
-      std::cerr << app.help();
-      return cli::kUsage;
-    }
-    cli::install_interrupt_handler();
-    return invocation.action();
+    const int code = run(argc, argv);
+    check_output();
+    return code;
   } catch (const Error& error) {
     report(error, json);
     return cli::exit_code(error.kind());

@@ -21,15 +21,13 @@ constexpr auto kRedraw = std::chrono::milliseconds(100);
 
 }  // namespace
 
-Terminal::Terminal(Style style)
-    : quiet_(style == Style::quiet),
-      interactive_(!quiet_ && isatty(STDERR_FILENO) != 0),
+Terminal::Terminal()
+    : interactive_(isatty(STDERR_FILENO) != 0),
       colour_(interactive_ && std::getenv("NO_COLOR") == nullptr) {}
 
 Terminal::~Terminal() { clear(); }
 
 void Terminal::line(const std::string& text) {
-  if (quiet_) return;
   clear();
   std::cerr << text << '\n' << std::flush;
 }

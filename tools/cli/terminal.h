@@ -8,8 +8,7 @@ namespace vtl::cli {
 
 class Terminal {
  public:
-  enum class Style { automatic, quiet };
-  explicit Terminal(Style style = Style::automatic);
+  Terminal();
   ~Terminal();
 
   // A line that stays.
@@ -24,7 +23,7 @@ class Terminal {
   bool interactive() const { return interactive_; }
 
  private:
-  bool quiet_, interactive_, colour_;
+  bool interactive_, colour_;
   bool drawn_ = false;
   std::chrono::steady_clock::time_point last_{};
 };

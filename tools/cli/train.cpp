@@ -111,7 +111,8 @@ void add_train(CLI::App& app, Invocation& invocation) {
       Reporter reporter(terminal);
       Callbacks callbacks;
       callbacks.on_event = [&](const Event& event) { reporter(event); };
-      callbacks.stop_requested = interrupted;
+      callbacks.stop_requested = stop_on_signals();
+      terminal.line("reading    " + options->data.string());
       const TrainResult result = train(*options, callbacks);
       terminal.clear();
       if (invocation.json)

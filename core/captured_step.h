@@ -1,4 +1,4 @@
-// A training step that is replayed as one graph where the device can (CUDA graphs), and simply called where it cannot.
+// A training step, called again and again. On a device that can, it may become one graph that is replayed.
 #pragma once
 
 #include <functional>

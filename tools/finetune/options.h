@@ -37,7 +37,7 @@ struct RunOptions {
   Device device = Device::cpu();
   std::optional<Precision> precision;  // none: bf16 where the device computes in it natively, else fp32
   int threads = 0;                     // of compute; 0: as many as cores
-  int workers = -1;                    // loader threads; -1: as many as cores, 0: in the calling thread
+  int workers = -1;                    // loader threads; 0: the compute threads read; -1: io::default_workers
   int64_t batch_size = 32;
   std::optional<int64_t> input_size;  // a side, in pixels; none: the model's
   std::optional<double> crop_pct;

@@ -82,4 +82,10 @@ std::vector<CsvRow> parse_csv(std::string_view text, const std::string& name) {
   return rows;
 }
 
+std::string csv_quoted(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
+  return quoted + '"';
+}
+
 }  // namespace vtl::io

@@ -18,4 +18,7 @@ struct CsvRow {
 // out of place.
 std::vector<CsvRow> parse_csv(std::string_view text, const std::string& name);
 
+// A field that is read as `text` again, whatever is in it.
+std::string csv_quoted(std::string_view text);
+
 }  // namespace vtl::io

@@ -9,6 +9,7 @@
 
 #include "vtl/core/cpu.h"
 #include "vtl/core/error.h"
+#include "vtl/io/csv.h"
 #include "vtl/io/json.h"
 #include "vtl/io/sha256.h"
 #include "vtl/tools/finetune/json.h"
@@ -17,6 +18,8 @@ namespace vtl::finetune {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr uint64_t kMaxSplitBytes = uint64_t{1} << 32;
 
 // What cannot be looked at is not there: writing into it will say why.
 bool is_there(const fs::path& path) {
@@ -147,6 +150,25 @@ RunSources sources_of(const models::LoadedModel& model, const io::Dataset& data)
   return {models::base_sha256(model), list.finish()};
 }
 
+std::string canonical_path(const fs::path& path) {
+  std::error_code error;
+  const fs::path found = fs::weakly_canonical(path, error);
+  return (error ? path : found).string();
+}
+
+std::set<std::string> trained_on(const fs::path& path) {
+  std::set<std::string> paths;
+  if (!is_run_folder(path) || !is_there(path / "split.csv")) return paths;
+  const fs::path list = path / "split.csv";
+  for (const io::CsvRow& row : io::parse_csv(io::read_text_file(list, kMaxSplitBytes), list.string())) {
+    if (row.fields.size() != 3)
+      fail(ErrorKind::bad_data, list.string(), ":", row.line, ": has ", row.fields.size(),
+           " fields, expected path, label and split; remove the file to evaluate all pictures");
+    if (row.fields[2] == "train") paths.insert(row.fields[0]);
+  }
+  return paths;
+}
+
 RunFolder::RunFolder(const TrainOptions& options)
     : path_(options.out), made_(!is_there(path_)), folder_(made(path_)) {
   lock(folder_);
@@ -180,6 +202,18 @@ void RunFolder::write_run(const TrainOptions& options, const Plan& plan, const R
   write_pretty(path_ / "run.json", run);
 }
 
+void RunFolder::write_split(const io::Dataset& data) {
+  std::string text = "path,label,split\n";
+  for (const auto& [split, samples] :
+       {std::pair{"train", &data.train}, std::pair{"val", &data.val}, std::pair{"test", &data.test}})
+    for (const io::Sample& sample : *samples) {
+      if (sample.image) continue;
+      const auto label = static_cast<size_t>(std::get<io::ClassIndex>(sample.target));
+      text += io::csv_quoted(canonical_path(sample.path)) + ',' + io::csv_quoted(data.classes[label]) + ',' + split + '\n';
+    }
+  io::write_text_file(path_ / "split.csv", text);
+}
+
 void RunFolder::record(const Event& event) {
   write_line(events_, path_, to_json(event));
   const auto* epoch = std::get_if<EpochEvent>(&event);
@@ -199,7 +233,7 @@ void RunFolder::remove_checkpoint() {
 void RunFolder::abandon() noexcept {
   std::error_code ignored;
   if (resumes_ || has_epoch_) return;
-  for (const char* file : {"run.json", "metrics.jsonl", "metrics.csv"}) fs::remove(path_ / file, ignored);
+  for (const char* file : {"run.json", "metrics.jsonl", "metrics.csv", "split.csv"}) fs::remove(path_ / file, ignored);
   if (made_) fs::remove(path_, ignored);
 }
 

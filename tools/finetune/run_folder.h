@@ -1,8 +1,9 @@
-// The folder that a run leaves behind: run.json, metrics.jsonl, metrics.csv, summary.json, best/, last/, adapter/.
+// The folder that a run leaves behind: run.json, metrics.jsonl, metrics.csv, split.csv, summary.json, best/, last/, adapter/.
 #pragma once
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
 
 #include "vtl/io/file.h"
@@ -34,6 +35,11 @@ struct RunSources {
 };
 RunSources sources_of(const models::LoadedModel& model, const io::Dataset& data);
 
+// The pictures that the run in `path` trained on, where their data had no validation part of its own: from split.csv, by
+// canonical_path. Empty for other folders.
+std::set<std::string> trained_on(const std::filesystem::path& path);
+std::string canonical_path(const std::filesystem::path& path);
+
 class RunFolder {
  public:
   // Makes `options.out`, parents included, and keeps others from writing into it. Throws what check_run_folder throws,
@@ -56,6 +62,8 @@ class RunFolder {
   // run.json: the effective configuration, versions, command, hashes. Throws bad_model or bad_data, and leaves all as it is, when
   // the run to be continued was begun with other weights or other data.
   void write_run(const TrainOptions& options, const Plan& plan, const RunSources& sources);
+  // split.csv, a data set as open_dataset takes it: what was set aside for validation, and what was left to train on.
+  void write_split(const io::Dataset& data);
   // One line of metrics.jsonl, and for an epoch one of metrics.csv; handed to the system when this returns.
   void record(const Event& event);
   void write_summary(const TrainResult& result);

@@ -93,6 +93,7 @@ class Run {
     result_.plan = make_plan(options_, result_.model, data_, phases_);
     RunFolder* const folder = report_.folder();
     if (folder) folder->write_run(options_, result_.plan, sources_of(result_.model, data_));
+    if (folder && data_.made_split) folder->write_split(data_);
     report_(result_.plan);
     if (!options_.dry_run) {
       if (from_) take_up(*from_);

@@ -320,14 +320,6 @@ const char* name(AugmentPreset preset) {
   return "none";
 }
 
-AugmentPreset augment_preset(std::string_view text) {
-  for (const auto preset : {AugmentPreset::none, AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong,
-                            AugmentPreset::medical})
-    if (text == name(preset)) return preset;
-  fail(ErrorKind::bad_argument, "augment: no preset is called `", text,
-       "`; there are none, light, standard, strong and medical");
-}
-
 Augmentation augmentation(AugmentPreset preset) {
   Augmentation a;
   if (preset == AugmentPreset::none) return a;

@@ -4,7 +4,6 @@
 
 #include <array>
 #include <cstdint>
-#include <string_view>
 
 #include "vtl/core/rng.h"
 #include "vtl/io/image.h"
@@ -60,8 +59,6 @@ struct Augmentation {
 //           and every part of the picture may carry the finding, so no hue, saturation or erasing
 enum class AugmentPreset { none, light, standard, strong, medical };
 const char* name(AugmentPreset preset);
-// Throws bad_argument for another name, with the list.
-AugmentPreset augment_preset(std::string_view name);
 Augmentation augmentation(AugmentPreset preset);
 // Throws bad_argument for values outside the ranges above.
 void check(const Augmentation& augmentation);

@@ -296,13 +296,11 @@ TEST_CASE("erasing paints one rectangle of the mean") {
   CHECK(sizes.size() > 10);
 }
 
-TEST_CASE("augmentation presets have names") {
+TEST_CASE("augmentation presets are in range") {
   for (const auto preset : {AugmentPreset::none, AugmentPreset::light, AugmentPreset::standard, AugmentPreset::strong,
                             AugmentPreset::medical}) {
-    CHECK(augment_preset(name(preset)) == preset);
     CHECK_NOTHROW(check(augmentation(preset)));
   }
-  CHECK_THROWS_AS(augment_preset("heavy"), Error);
   const Augmentation medical = augmentation(AugmentPreset::medical);
   CHECK(medical.hue == 0);
   CHECK(medical.erase == 0);

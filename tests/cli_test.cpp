@@ -306,16 +306,30 @@ TEST_CASE("cli: run.json says with which command the run was begun") {
   CHECK(command.back() == "told");
 }
 
+TEST_CASE("cli: eval leaves out what the run trained on where the run made the split") {
+  const std::string all = (world().data() / "train").string();  // 16 pictures in class folders
+  const Outcome trained = world().run("train " + all + world().model() + "--strategy head --epochs 1 --augment none --out splitting");
+  REQUIRE_MESSAGE(trained.code == 0, trained.err);
+  const Outcome held_out = world().run("eval splitting data/train/../train --json");
+  REQUIRE_MESSAGE(held_out.code == 0, held_out.err);
+  CHECK(held_out.object().at("images") == 4);
+  CHECK(held_out.object().at("trained_on") == 12);
+  CHECK(held_out.err.find("12 pictures that the run trained on") != std::string::npos);
+  CHECK(world().run("eval splitting splitting/split.csv --json").object().at("images") == 4);
+  CHECK(world().run("eval splitting data --json").object().at("images") == 8);
+  CHECK(world().run("eval splitting/best data/train --json").object().at("images") == 16);
+}
+
 TEST_CASE("cli: SIGTERM stops a run in order, the same command goes on, and a second signal ends it at once") {
   const std::string train = "train " + world().data().string() + world().model() + "--epochs 300 --batch-size 8 --strategy full";
-  const Outcome stopped = world().interrupt(train, "stopped", "kill -TERM $pid");
+  const Outcome stopped = world().interrupt(train, "signalled", "kill -TERM $pid");
   CHECK_MESSAGE(stopped.code == 75, stopped.err);
-  CHECK(fs::exists(world().root() / "stopped/checkpoints/last.safetensors"));
-  CHECK_FALSE(fs::exists(world().root() / "stopped/summary.json"));
+  CHECK(fs::exists(world().root() / "signalled/checkpoints/last.safetensors"));
+  CHECK_FALSE(fs::exists(world().root() / "signalled/summary.json"));
 
   // Both signals wait for the process when it goes on.
   const Outcome resumed =
-      world().interrupt(train, "stopped", "n=0; until grep -q 'continues after' stderr || [ $n -gt 600 ]; do n=$((n+1)); sleep 0.05; done; "
+      world().interrupt(train, "signalled", "n=0; until grep -q 'continues after' stderr || [ $n -gt 600 ]; do n=$((n+1)); sleep 0.05; done; "
                                           "kill -STOP $pid; kill -TERM $pid; kill -INT $pid; kill -CONT $pid");
   CHECK_MESSAGE(resumed.code == 130, resumed.err);
   CHECK(resumed.err.find("continues after step") != std::string::npos);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "vtl/core/error.h"
+#include "vtl/io/csv.h"
 #include "vtl/tools/cli/commands.h"
 #include "vtl/tools/cli/exit_code.h"
 #include "vtl/tools/cli/flags.h"
@@ -20,6 +21,7 @@ using namespace finetune;
 // WHAT is a run folder or model directory; with --model and --weights there is none, and all words are DATA or IMAGEs.
 struct Subject {
   std::vector<std::string> words;
+  std::string what;  // taken off the words
   ModelOptions model;
   RunOptions run;
 
@@ -39,7 +41,7 @@ models::LoadedModel load(Subject& subject, Terminal& terminal) {
     terminal.progress("loading " + subject.model.weights.string());
     return open_model(subject.model, subject.run);
   }
-  const std::string what = subject.words.front();
+  const std::string& what = subject.what = subject.words.front();
   subject.words.erase(subject.words.begin());
   if (subject.words.empty()) fail(ErrorKind::bad_argument, "WHAT: \"", what, "\" is followed by nothing to work on");
   terminal.progress("loading " + what);
@@ -85,12 +87,6 @@ void warn_of(Terminal& terminal, const std::vector<BadFile>& files) {
   for (const BadFile& file : files) terminal.warn("left out " + file.path + ": " + file.reason);
 }
 
-std::string csv_quoted(const std::string& text) {
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
-  return quoted + '"';
-}
-
 void write_features(std::ostream& out, const Features& features) {
   out << "path,label";
   for (int64_t c = 0; c < features.width; ++c) out << ",f" << c;
@@ -98,7 +94,7 @@ void write_features(std::ostream& out, const Features& features) {
   out.precision(9);
   for (size_t i = 0; i < features.paths.size(); ++i) {
     const std::string& label = features.classes[static_cast<size_t>(features.labels[i])];
-    out << csv_quoted(features.paths[i]) << ',' << csv_quoted(label);
+    out << io::csv_quoted(features.paths[i]) << ',' << io::csv_quoted(label);
     for (int64_t c = 0; c < features.width; ++c) out << ',' << features.values[i * static_cast<size_t>(features.width) + static_cast<size_t>(c)];
     out << '\n';
   }
@@ -119,7 +115,10 @@ void add_eval(CLI::App& app, Invocation& invocation) {
     invocation.action = [subject, &invocation] {
       Terminal terminal;
       const auto model = open(*subject, terminal);
-      const Evaluation evaluation = evaluate(model, one_data(*subject), subject->run, progress_on(terminal));
+      const Evaluation evaluation = evaluate(model, one_data(*subject), subject->run, progress_on(terminal), subject->what);
+      if (evaluation.trained_on > 0)
+        terminal.line("note       " + human_count(evaluation.trained_on) + " pictures that the run trained on are left out (" + subject->what +
+                      "/split.csv)");
       warn_of(terminal, evaluation.bad_files);
       terminal.clear();
       if (invocation.json)

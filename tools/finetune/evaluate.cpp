@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <numeric>
+#include <set>
 
 #include "vtl/core/error.h"
 #include "vtl/io/loader.h"
@@ -167,9 +168,19 @@ Evaluation evaluate(const models::LoadedModel& loaded, const std::vector<io::Sam
 }
 
 Evaluation evaluate(const models::LoadedModel& model, const fs::path& data, const RunOptions& options,
-                    const Progress& progress) {
+                    const Progress& progress, const fs::path& run) {
   check_has_head(model.model.facts, "evaluate");
-  return evaluate(model, samples_for(model.model.facts, data), options, progress);
+  std::vector<io::Sample> samples = samples_for(model.model.facts, data);
+  const std::set<std::string> known = trained_on(run);
+  const auto left_out = known.empty() ? 0 : std::erase_if(samples, [&](const io::Sample& sample) {
+    return known.contains(canonical_path(sample.path));
+  });
+  if (samples.empty())
+    fail(ErrorKind::bad_data, data.string(), ": the run ", run.string(), " trained on all of its ", left_out,
+         " pictures; give others, or name ", (run / "best").string(), " to evaluate them nevertheless");
+  Evaluation evaluation = evaluate(model, samples, options, progress);
+  evaluation.trained_on = static_cast<int64_t>(left_out);
+  return evaluation;
 }
 
 std::vector<Prediction> predict(const models::LoadedModel& model, const std::vector<fs::path>& paths,

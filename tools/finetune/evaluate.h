@@ -27,15 +27,16 @@ using Progress = std::function<void(int64_t, int64_t)>;
 struct Evaluation {
   Metrics metrics;
   std::vector<BadFile> bad_files;
+  int64_t trained_on = 0;  // pictures that were left out because the run saw them in training
   double seconds = 0;
 };
 // Targets are indices of the model's classes.
 Evaluation evaluate(const models::LoadedModel& model, const std::vector<io::Sample>& images,
                     const RunOptions& options = {}, const Progress& progress = {});
 // `data` as io::open_evaluation_set takes it; its classes are those of the model by name, or by index ("26") where the
-// model has no names.
+// model has no names. Pictures that `run`, a run folder, trained on are left out where that run made the split itself.
 Evaluation evaluate(const models::LoadedModel& model, const std::filesystem::path& data, const RunOptions& options = {},
-                    const Progress& progress = {});
+                    const Progress& progress = {}, const std::filesystem::path& run = {});
 
 struct Ranked {
   std::string label;

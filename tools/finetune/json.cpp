@@ -168,6 +168,7 @@ std::string to_json(const TrainResult& result) {
 std::string to_json(const Evaluation& evaluation) {
   Json json = metrics(evaluation.metrics);
   json["bad_files"] = bad_files(evaluation.bad_files);
+  json["trained_on"] = evaluation.trained_on;
   json["seconds"] = evaluation.seconds;
   return dump(json);
 }

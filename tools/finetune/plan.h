@@ -29,7 +29,8 @@ bool is_cached(const Phase& phase, const models::Model& model, int64_t pictures)
 // Images of each class.
 std::vector<int64_t> class_counts(const std::vector<io::Sample>& samples, size_t classes);
 
-// Sets the learning parameters of the last phase to measure what a step keeps; changes no value.
+// Sets the learning parameters of the last phase to measure what a step keeps; changes no value. Throws out_of_memory
+// when a step would take far more memory than there is.
 Plan make_plan(const TrainOptions& options, models::LoadedModel& loaded, const io::Dataset& data,
                const std::vector<Phase>& phases);
 

@@ -27,8 +27,9 @@ struct TrainResult {
 };
 
 // The whole job: reads the data folder or CSV and the weights, trains, writes the run folder when options.out is set.
-// Throws bad_argument (options), bad_data, bad_model, io, or diverged after three steps in a row whose loss was not
-// finite. The same bits for the same build, threads and seed, however many loader workers.
+// Throws bad_argument (options), bad_data, bad_model, io, out_of_memory when a step would take far more than there is,
+// or diverged after three steps in a row that were not finite, or when none was. The same bits for the same build,
+// threads and seed, however many loader workers.
 TrainResult train(const TrainOptions& options, const Callbacks& callbacks = {});
 
 // The same on images and a model that the caller holds; `options.data` and `options.model` are not read.

@@ -106,10 +106,6 @@ class Pool {
     const std::lock_guard lock(mutex_);
     stats_.peak_bytes = stats_.live_bytes;
   }
-  void release_cached() {
-    const std::lock_guard lock(mutex_);
-    release_free_segments();
-  }
 
  private:
   static void check_guards(const Block& block) {
@@ -215,7 +211,6 @@ void deallocate(Device device, void* pointer) noexcept {
 }
 MemoryStats memory_stats(Device device) { return pool(device).stats(); }
 void reset_peak_memory(Device device) { pool(device).reset_peak(); }
-void release_cached_memory(Device device) { pool(device).release_cached(); }
 void set_allocation_guards(bool on) { guards = on; }
 int64_t damaged_guards() { return damaged; }
 

@@ -22,8 +22,6 @@ void deallocate(Device device, void* pointer) noexcept;
 
 MemoryStats memory_stats(Device device);
 void reset_peak_memory(Device device);
-// Gives every segment that nobody uses back to the device.
-void release_cached_memory(Device device);
 
 
 // For tests: every block handed out from now on is filled with bytes 0xff (NaN as f32 and bf16) and lies between guard zones,

@@ -145,8 +145,4 @@ void record(const char* op, std::initializer_list<Tensor*> outputs, std::span<co
   context().tape->nodes_.push_back(std::move(node));
 }
 
-void record_no_backward(const char* op, std::span<const Tensor* const> inputs) {
-  if (learns(inputs)) fail(ErrorKind::unsupported, op, ": has no backward, but an input learns; freeze what comes before it");
-}
-
 }  // namespace vtl

@@ -93,7 +93,5 @@ inline void record(const char* op, std::initializer_list<Tensor*> outputs, std::
                    Backward backward) {
   record(op, outputs, std::span<const Tensor* const>(inputs.begin(), inputs.size()), std::move(backward));
 }
-// For an operation without a backward: throws `unsupported` when an input learns.
-void record_no_backward(const char* op, std::span<const Tensor* const> inputs);
 
 }  // namespace vtl

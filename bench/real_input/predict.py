@@ -37,7 +37,7 @@ def main():
     args = parser.parse_args()
     rows = [measure(args, precision) for precision in ("fp32", "bf16")]
     text = ["From JPEG files, against timm's best class and its logit for each; seconds of the whole command."]
-    program.write(args, f"{args.model} on {args.pictures.name}", text, rows, {
+    print(program.write(args, f"{args.model} on {args.pictures.name}", text, rows, {
         "precision": lambda r: r["precision"],
         "pictures": lambda r: r["pictures"],
         "same best class": lambda r: r["same_best_class"],
@@ -45,7 +45,7 @@ def main():
         "right": lambda r: r["top1"],
         "right in the top five": lambda r: r["top5"],
         "seconds": lambda r: f"{r['seconds']:.1f}",
-    })
+    }), end="")
 
 
 if __name__ == "__main__":

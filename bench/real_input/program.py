@@ -27,8 +27,8 @@ def run(program: pathlib.Path, *words) -> dict:
     return json.loads(done.stdout)
 
 
-def write(args: argparse.Namespace, title: str, text: list[str], rows: list[dict], columns: dict) -> None:
-    """OUT.json with the rows, OUT.md with a table; `columns`: heading -> what of a row stands there."""
+def write(args: argparse.Namespace, title: str, text: list[str], rows: list[dict], columns: dict) -> str:
+    """OUT.json with the rows, OUT.md with a table, which is returned; `columns`: heading -> what of a row stands there."""
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     machine = run(args.program, "doctor")["cpu"]
     script = pathlib.Path(sys.argv[0]).resolve().relative_to(ROOT)
@@ -39,5 +39,6 @@ def write(args: argparse.Namespace, title: str, text: list[str], rows: list[dict
     lines = [f"# {title}", "", f"{facts['date']}, {facts['cpu']}, {facts['cores']} cores; vtl {commit}.", *text, "", f"    {facts['command']}", "",
              "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(show(row)) for show in columns.values()) + " |" for row in rows]
-    args.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    table = "\n".join(lines) + "\n"
+    args.out.with_suffix(".md").write_text(table)
+    return table

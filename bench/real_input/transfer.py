@@ -6,6 +6,7 @@
 Every run is a run of the program as a user starts it; the figures are those of its summary.json.
 """
 
+import itertools
 import pathlib
 import statistics
 import tempfile
@@ -21,6 +22,16 @@ SETTINGS = {
     "lora": ["--strategy", "lora"],
     "bitfit": ["--strategy", "bitfit"],
     "scratch": ["--strategy", "scratch"],
+}
+
+COLUMNS = {
+    "strategy": lambda r: r["strategy"],
+    "precision": lambda r: r["precision"],
+    "accuracy (mean)": lambda r: f"{statistics.mean(r['accuracies']):.3f}",
+    "lowest to highest": lambda r: f"{min(r['accuracies']):.3f} to {max(r['accuracies']):.3f}",
+    "trainable parameters": lambda r: f"{r['trainable_parameters']:,}",
+    "seconds": lambda r: f"{statistics.median(r['seconds']):.0f}",
+    "peak MiB": lambda r: f"{max(r['peak_memory_mib']):.0f}",
 }
 
 
@@ -47,18 +58,14 @@ def main():
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(args, strategy, precision, pathlib.Path(folder)) for strategy in args.only for precision in args.precisions]
     text = [f"Validation accuracy of the best epoch over {args.seeds} seeds; seconds of a whole run, loading and validation included (median); largest peak memory."]
-    program.write(args, f"{args.model} on {args.data.name}", text, rows, {
-        "strategy": lambda r: r["strategy"],
-        "precision": lambda r: r["precision"],
-        "accuracy (mean)": lambda r: f"{statistics.mean(r['accuracies']):.3f}",
-        "lowest to highest": lambda r: f"{min(r['accuracies']):.3f} to {max(r['accuracies']):.3f}",
-        "trainable parameters": lambda r: f"{r['trainable_parameters']:,}",
-        "seconds": lambda r: f"{statistics.median(r['seconds']):.0f}",
-        "peak MiB": lambda r: f"{max(r['peak_memory_mib']):.0f}",
-    })
+    rows, table = [], ""
+    with tempfile.TemporaryDirectory() as folder:
+        for strategy, precision in itertools.product(args.only, args.precisions):
+            rows.append(measure(args, strategy, precision, pathlib.Path(folder)))
+            # After every row, so that what is cut short leaves what it has.
+            table = program.write(args, f"{args.model} on {args.data.name}", text, rows, COLUMNS)
+    print(table, end="")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,20 @@
-// Races that a test of results does not see, and what the kernels cost, on the traced build of the emulated device.
+// The trace of emulated kernels: it finds races that no test of results sees, and counts what a kernel costs.
 #include <doctest/doctest.h>
 
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "vtl/core/context.h"
 #include "vtl/core/error.h"
-#include "vtl/core/tensor.h"
-#include "vtl/kernels/add/add.h"
-#include "vtl/kernels/bias/bias.h"
 #include "vtl/kernels/device/async_copy.h"
 #include "vtl/kernels/device/atomic.h"
 #include "vtl/kernels/device/launch.h"
 #include "vtl/kernels/device/memory.h"
 #include "vtl/kernels/device/mma.h"
 #include "vtl/kernels/device/warp.h"
-#include "vtl/kernels/layernorm/layernorm.h"
-#include "vtl/kernels/scale/scale.h"
 #include "vtl/kernels/simt/trace/trace.h"
 #include "vtl/tests/harness/op_case.h"
+#include "vtl/tests/harness/simt_cost.h"
 
 namespace vtl::test {
 
@@ -36,19 +31,8 @@ namespace {
 using namespace vtl;
 using namespace vtl::kernels::simt;
 using vtl::emulator::KernelCounts;
-using vtl::emulator::Races;
 using vtl::emulator::Trace;
-
-class Simt {
- public:
-  Simt() : stream_(Device::simt()), scope_(stream_) {}
-  Stream& stream() { return stream_; }
-  Tensor zeros(int64_t count, DType dtype = DType::f32) { return Tensor::zeros({count}, dtype, Device::simt()); }
-
- private:
-  Stream stream_;
-  StreamScope scope_;
-};
+using vtl::test::Simt;
 
 // The places, in the order of the text, at which `kernel` races; empty when it does not.
 template <class... Parameters, class... Arguments>
@@ -224,124 +208,6 @@ TEST_CASE("trace: sectors, distinct bytes, wavefronts and tensor instructions ar
   const KernelCounts counts = only(trace);
   CHECK(counts.tensor_instructions == 3);
   CHECK(counts.wavefronts == counts.least_wavefronts);
-}
-
-// ---- the kernels ----------------------------------------------------------------------------------------------------
-
-// What the operation has to move at least, against what its kernels moved.
-void check_cost(const std::string& what, const Trace& trace, int64_t least_bytes) {
-  uint64_t bytes = 0;
-  for (const KernelCounts& counts : trace.kernels()) {
-    INFO(what, ", ", emulator::describe(counts));
-    CHECK(counts.sector_efficiency() >= 0.9);
-    CHECK(counts.wavefront_ratio() <= 1.1);
-    bytes += counts.bytes_read + counts.bytes_written;
-  }
-  CHECK_MESSAGE(static_cast<double>(bytes) <= 1.05 * static_cast<double>(least_bytes), what, " moves ", bytes,
-                " bytes, ", least_bytes, " are enough");
-}
-
-TEST_CASE("trace: add has no races and moves what it must") {
-  Simt simt;
-  for (const DType dtype : {DType::f32, DType::bf16})
-    for (const DType b_dtype : {DType::f32, DType::bf16})
-      for (const kernels::AddDims dims : {kernels::AddDims{1, 197 * 192 * 2}, kernels::AddDims{4, 197 * 192}}) {
-        const int64_t size = static_cast<int64_t>(size_of(dtype)), b_size = static_cast<int64_t>(size_of(b_dtype));
-        const int64_t all = dims.repeats * dims.count;
-        const Tensor a = simt.zeros(all, dtype), b = simt.zeros(dims.count, b_dtype), y = simt.zeros(all, dtype);
-        {
-          Trace trace;
-          kernels::add_forward(simt.stream(), dtype, a.data(), b_dtype, b.data(), y.data(), dims);
-          CHECK(trace.races().empty());
-          check_cost("add_forward", trace, 2 * all * size + dims.count * b_size);
-        }
-        Trace trace;
-        kernels::add_backward(simt.stream(), dtype, a.data(), {y.data(), y.data()}, b_dtype, {b.data(), nullptr}, dims);
-        CHECK(trace.races().empty());
-        check_cost("add_backward", trace, 4 * all * size + dims.count * b_size);  // dy for each of the two gradients
-      }
-}
-
-TEST_CASE("trace: bias and column sums have no races and move what they must") {
-  Simt simt;
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    const int64_t size = static_cast<int64_t>(size_of(dtype)), rows = 8 * 28 * 28, cols = 96, all = rows * cols;
-    const Tensor x = simt.zeros(all, dtype), y = simt.zeros(all, dtype), bias = simt.zeros(cols);
-    Trace trace;
-    kernels::bias_forward(simt.stream(), dtype, x.data(), bias.f32(), y.data(), {rows, cols});
-    kernels::column_sum(simt.stream(), dtype, y.data(), {bias.data(), bias.data()}, {rows, cols});
-    CHECK(trace.races().empty());
-    check_cost("bias", trace, 3 * all * size + 3 * cols * 4);
-  }
-}
-
-TEST_CASE("trace: scale, layer_scale and gate have no races and move what they must") {
-  Simt simt;
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    const int64_t size = static_cast<int64_t>(size_of(dtype)), batch = 4, positions = 28 * 28, cols = 96;
-    const int64_t rows = batch * positions, all = rows * cols;
-    const Tensor x = simt.zeros(all, dtype), dy = simt.zeros(all, dtype), y = simt.zeros(all, dtype);
-    const Tensor gamma = simt.zeros(cols), dgamma = simt.zeros(cols);
-    const Tensor gate = simt.zeros(batch * cols, dtype), dgate = simt.zeros(batch * cols, dtype);
-    const auto cost_of = [&](const char* what, int64_t least_bytes, auto&& run) {
-      Trace trace;
-      run();
-      CHECK(trace.races().empty());
-      check_cost(what, trace, least_bytes);
-    };
-    cost_of("scale", 3 * all * size, [&] {
-      kernels::scale_backward(simt.stream(), dtype, dy.data(), 2, {y.data(), x.data()}, all);
-    });
-    cost_of("layer_scale forward", 3 * all * size + cols * 4, [&] {
-      kernels::layer_scale_forward(simt.stream(), dtype, x.data(), gamma.f32(), dy.data(), y.data(), {rows, cols});
-    });
-    cost_of("layer_scale backward", 3 * all * size + 2 * cols * 4, [&] {
-      kernels::layer_scale_backward(simt.stream(), dtype, dy.data(), x.data(), gamma.f32(), {y.data()}, {dgamma.data()},
-                                    {rows, cols});
-    });
-    const kernels::GateDims dims{batch, positions, cols};
-    cost_of("gate forward", 2 * all * size + batch * cols * size,
-            [&] { kernels::gate_forward(simt.stream(), dtype, x.data(), gate.data(), y.data(), dims); });
-    cost_of("gate backward", 3 * all * size + 2 * batch * cols * size, [&] {
-      kernels::gate_backward(simt.stream(), dtype, dy.data(), x.data(), gate.data(), {y.data()}, {dgate.data()}, dims);
-    });
-  }
-}
-
-TEST_CASE("trace: layernorm has no races") {
-  Simt simt;
-  for (const int64_t cols : {33, 192, 768, 1280}) {
-    const int64_t rows = 150;
-    const Tensor x = simt.zeros(rows * cols), y = simt.zeros(rows * cols), weight = simt.zeros(cols),
-                 mean = simt.zeros(rows), rstd = simt.zeros(rows), dbias = simt.zeros(cols);
-    Trace trace;
-    kernels::layernorm_forward(simt.stream(), DType::f32, x.data(), weight.f32(), weight.f32(), y.data(), mean.f32(),
-                               rstd.f32(), {rows, cols, 1e-6f});
-    kernels::layernorm_backward(simt.stream(), DType::f32, y.data(), x.data(), weight.f32(), mean.f32(), rstd.f32(),
-                                {y.data()}, {weight.data()}, {dbias.data()}, {rows, cols, 1e-6f});
-    for (const auto& race : trace.races()) MESSAGE(race);
-    CHECK(trace.races().empty());
-  }
-}
-
-TEST_CASE("trace: layernorm moves what it must") {
-  Simt simt;
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    const int64_t size = static_cast<int64_t>(size_of(dtype)), rows = 197 * 64, cols = 768, all = rows * cols;
-    const kernels::LayerNormDims dims{rows, cols, 1e-6f};
-    const Tensor x = simt.zeros(all, dtype), y = simt.zeros(all, dtype), dy = simt.zeros(all, dtype),
-                 weight = simt.zeros(cols), bias = simt.zeros(cols), mean = simt.zeros(rows), rstd = simt.zeros(rows);
-    {
-      Trace trace(Races::ignore);
-      kernels::layernorm_forward(simt.stream(), dtype, x.data(), weight.f32(), bias.f32(), y.data(), mean.f32(),
-                                 rstd.f32(), dims);
-      check_cost("layernorm_forward", trace, 2 * all * size + 2 * cols * 4 + 2 * rows * 4);
-    }
-    Trace trace(Races::ignore);
-    kernels::layernorm_backward(simt.stream(), dtype, dy.data(), x.data(), weight.f32(), mean.f32(), rstd.f32(),
-                                {y.data()}, {weight.data()}, {bias.data()}, dims);
-    check_cost("layernorm_backward", trace, 3 * all * size + 3 * cols * 4 + 2 * rows * 4);
-  }
 }
 
 }  // namespace

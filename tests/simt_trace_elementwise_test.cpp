@@ -1,0 +1,68 @@
+#include "vtl/kernels/add/add.h"
+#include "vtl/kernels/bias/bias.h"
+#include "vtl/kernels/scale/scale.h"
+#include "vtl/tests/harness/simt_cost.h"
+
+namespace {
+
+using namespace vtl;
+using vtl::test::check_cost;
+using vtl::test::Simt;
+
+int64_t bytes_of(DType dtype) { return static_cast<int64_t>(size_of(dtype)); }
+
+TEST_CASE("trace: add has no races and moves what it must") {
+  Simt simt;
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const DType b_dtype : {DType::f32, DType::bf16})
+      for (const kernels::AddDims dims : {kernels::AddDims{1, 197 * 192 * 2}, kernels::AddDims{4, 197 * 192}}) {
+        const int64_t size = bytes_of(dtype), b_bytes = dims.count * bytes_of(b_dtype), all = dims.repeats * dims.count;
+        const Tensor a = simt.zeros(all, dtype), b = simt.zeros(dims.count, b_dtype), y = simt.zeros(all, dtype);
+        check_cost("add_forward", 2 * all * size + b_bytes,
+                   [&] { kernels::add_forward(simt.stream(), dtype, a.data(), b_dtype, b.data(), y.data(), dims); });
+        check_cost("add_backward", 4 * all * size + b_bytes, [&] {  // dy for each of the two gradients
+          kernels::add_backward(simt.stream(), dtype, a.data(), {y.data(), y.data()}, b_dtype, {b.data()}, dims);
+        });
+      }
+}
+
+TEST_CASE("trace: bias and column sums have no races and move what they must") {
+  Simt simt;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const int64_t rows = 8 * 28 * 28, cols = 96, all = rows * cols;
+    const Tensor x = simt.zeros(all, dtype), y = simt.zeros(all, dtype), bias = simt.zeros(cols);
+    check_cost("bias", 3 * all * bytes_of(dtype) + 3 * cols * 4, [&] {
+      kernels::bias_forward(simt.stream(), dtype, x.data(), bias.f32(), y.data(), {rows, cols});
+      kernels::column_sum(simt.stream(), dtype, y.data(), {bias.data(), bias.data()}, {rows, cols});
+    });
+  }
+}
+
+TEST_CASE("trace: scale, layer_scale and gate have no races and move what they must") {
+  Simt simt;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const int64_t size = bytes_of(dtype), batch = 4, positions = 28 * 28, cols = 96;
+    const int64_t rows = batch * positions, all = rows * cols;
+    const Tensor x = simt.zeros(all, dtype), dy = simt.zeros(all, dtype), y = simt.zeros(all, dtype);
+    const Tensor gamma = simt.zeros(cols), dgamma = simt.zeros(cols);
+    const Tensor gate = simt.zeros(batch * cols, dtype), dgate = simt.zeros(batch * cols, dtype);
+    check_cost("scale", 3 * all * size, [&] {
+      kernels::scale_backward(simt.stream(), dtype, dy.data(), 2, {y.data(), x.data()}, all);
+    });
+    check_cost("layer_scale forward", 3 * all * size + cols * 4, [&] {
+      kernels::layer_scale_forward(simt.stream(), dtype, x.data(), gamma.f32(), dy.data(), y.data(), {rows, cols});
+    });
+    check_cost("layer_scale backward", 3 * all * size + 2 * cols * 4, [&] {
+      kernels::layer_scale_backward(simt.stream(), dtype, dy.data(), x.data(), gamma.f32(), {y.data()}, {dgamma.data()},
+                                    {rows, cols});
+    });
+    const kernels::GateDims dims{batch, positions, cols};
+    check_cost("gate forward", 2 * all * size + batch * cols * size,
+               [&] { kernels::gate_forward(simt.stream(), dtype, x.data(), gate.data(), y.data(), dims); });
+    check_cost("gate backward", 3 * all * size + 2 * batch * cols * size, [&] {
+      kernels::gate_backward(simt.stream(), dtype, dy.data(), x.data(), gate.data(), {y.data()}, {dgate.data()}, dims);
+    });
+  }
+}
+
+}  // namespace

@@ -2,15 +2,12 @@
 // products.
 #include "vtl/kernels/attention/attention.h"
 
-#include <benchmark/benchmark.h>
-
 #include <cmath>
-#include <vector>
 
+#include "vtl/bench/harness/bench.h"
+#include "vtl/bench/harness/machine.h"
 #include "vtl/bench/harness/values.h"
-#include "vtl/core/context.h"
 #include "vtl/core/error.h"
-#include "vtl/core/tensor.h"
 
 namespace {
 
@@ -36,7 +33,7 @@ struct Problem {
         out(bench::values({batch, tokens, heads * head_dim}, dtype)),
         dout(bench::values(out.shape(), dtype)),
         dqkv(bench::values(qkv.shape(), dtype)),
-        lse(Tensor::zeros({batch, heads, tokens}, DType::f32, Device::cpu())) {}
+        lse(bench::zeros({batch, heads, tokens}, DType::f32)) {}
 
   void* part(const Tensor& t, int64_t which) const {
     return static_cast<char*>(t.data()) + static_cast<size_t>(which * dims.heads * dims.head_dim) * size_of(dtype);
@@ -50,6 +47,10 @@ struct Problem {
   void backward() const {
     kernels::attention_backward(stream(), dtype, {dout.data(), dense}, view(0), view(1), view(2), {out.data(), dense},
                                 lse.f32(), {}, {}, gradient(0), gradient(1), gradient(2), {}, dims);
+  }
+  // q, k, v and out once; backward also dout and the gradients of q, k and v.
+  double bytes(bool backward) const {
+    return static_cast<double>(backward ? qkv.bytes() + dqkv.bytes() + 2 * out.bytes() : qkv.bytes() + out.bytes());
   }
   double product_flops() const {
     return 2.0 * static_cast<double>(dims.batch * dims.heads * dims.q_len * dims.k_len * dims.head_dim);
@@ -65,21 +66,19 @@ constexpr Sizes kSizes[] = {{"vit_b16", 8, 12, 197, 64},
                             {"vit_h14", 2, 16, 257, 80},
                             {"swin_t_stage1", 64, 3, 49, 32}};
 
-const int kRegistered = [] {
+[[maybe_unused]] const int kRegistered = [] {
   for (const Sizes& s : kSizes)
-    for (const DType dtype : {DType::f32, DType::bf16})
-      for (const bool backward : {false, true})
-        benchmark::RegisterBenchmark(
-            concat("attention_", backward ? "backward/" : "forward/", s.name, "/", name(dtype)).c_str(),
-            [=](benchmark::State& state) {
-              const Problem problem(dtype, s.batch, s.heads, s.tokens, s.head_dim);
-              problem.forward();
-              for (auto _ : state) backward ? problem.backward() : problem.forward();
-              state.counters["TFLOP/s"] = benchmark::Counter((backward ? 5 : 2) * problem.product_flops() * 1e-12,
-                                                             benchmark::Counter::kIsIterationInvariantRate);
-            })
-            ->Unit(benchmark::kMillisecond)
-            ->UseRealTime();
+    for (const bool backward : {false, true})
+      bench::add_for_floats(concat("attention_", backward ? "backward/" : "forward/", s.name),
+                            [=](benchmark::State& state, DType dtype) {
+                              const Problem problem(dtype, bench::images(s.batch), s.heads, s.tokens, s.head_dim);
+                              problem.forward();
+                              bench::run(state, [&] { backward ? problem.backward() : problem.forward(); });
+                              bench::report_bytes(state, problem.bytes(backward));
+                              state.counters["TFLOP/s"] =
+                                  benchmark::Counter((backward ? 5 : 2) * problem.product_flops() * 1e-12,
+                                                     benchmark::Counter::kIsIterationInvariantRate);
+                            });
   return 0;
 }();
 

@@ -1,14 +1,12 @@
-// Convolutions at the shapes of ResNet-18, ResNet-50 and EfficientNet-Lite0, 16 images: forward and both gradients.
+// Convolutions at the shapes of ResNet-18, ResNet-50 and EfficientNet-Lite0: forward and both gradients.
 // Depthwise ones are held against the memory's speed, the others against the matrix product's.
 #include "vtl/kernels/conv2d/conv2d.h"
 
-#include <benchmark/benchmark.h>
-
 #include <string>
 
+#include "vtl/bench/harness/bench.h"
 #include "vtl/bench/harness/machine.h"
-#include "vtl/core/context.h"
-#include "vtl/core/tensor.h"
+#include "vtl/bench/harness/values.h"
 
 namespace {
 
@@ -35,7 +33,7 @@ constexpr Sizes kSizes[] = {{"resnet_stem", 224, 3, 64, 7, 2, 3},
                             {"vit_s16_patches", 224, 3, 384, 16, 16, 0}};
 
 Conv2dDims dims_of(const Sizes& s) {
-  Conv2dDims d{16, s.size, s.size, s.in, s.out, s.kernel, s.kernel};
+  Conv2dDims d{bench::images(16), s.size, s.size, s.in, s.out, s.kernel, s.kernel};
   d.stride_h = d.stride_w = s.stride;
   d.pad_top = d.pad_bottom = d.pad_left = d.pad_right = s.pad;
   d.groups = s.groups;
@@ -50,10 +48,10 @@ struct Problem {
   Problem(const Conv2dDims& d, DType dtype)
       : d(d),
         dtype(dtype),
-        x(Tensor::zeros({d.batch, d.in_h, d.in_w, d.in_channels}, dtype, Device::cpu())),
-        w(Tensor::zeros({d.out_channels, d.kernel_h, d.kernel_w, d.in_channels / d.groups}, dtype, Device::cpu())),
-        y(Tensor::zeros({d.batch, d.out_h(), d.out_w(), d.out_channels}, dtype, Device::cpu())),
-        dw(Tensor::zeros(w.shape(), DType::f32, Device::cpu())) {}
+        x(bench::values({d.batch, d.in_h, d.in_w, d.in_channels}, dtype)),
+        w(bench::values({d.out_channels, d.kernel_h, d.kernel_w, d.in_channels / d.groups}, dtype)),
+        y(bench::values({d.batch, d.out_h(), d.out_w(), d.out_channels}, dtype)),
+        dw(bench::values(w.shape(), DType::f32)) {}
 
   void forward() const { kernels::conv2d_forward(stream(), d, x.data(), dtype, w.data(), dtype, y.data(), dtype); }
   void backward_data() const {
@@ -63,31 +61,25 @@ struct Problem {
     kernels::conv2d_backward_weight(stream(), d, x.data(), dtype, y.data(), dtype, {dw.data()}, {});
   }
   void report(benchmark::State& state) const {
-    if (d.is_depthwise())
-      bench::report_bytes(state, static_cast<double>(x.bytes() + y.bytes()));
-    else
+    bench::report_bytes(state, static_cast<double>(x.bytes() + y.bytes() + w.bytes()));
+    if (!d.is_depthwise())
       bench::report_flops(state, 2.0 * static_cast<double>(y.numel() * w.numel() / d.out_channels), dtype);
   }
 };
 
-const int kRegistered = [] {
-  for (const Sizes& s : kSizes)
-    for (const DType dtype : {DType::f32, DType::bf16}) {
-      const auto add = [&](const char* pass, void (Problem::*run)() const) {
-        const std::string name = std::string("conv2d/") + s.name + "/" + vtl::name(dtype) + "/" + pass;
-        benchmark::RegisterBenchmark(name.c_str(),
-                                     [d = dims_of(s), dtype, run](benchmark::State& state) {
-                                       const Problem problem(d, dtype);
-                                       for (auto _ : state) (problem.*run)();
-                                       problem.report(state);
-                                     })
-            ->Unit(benchmark::kMillisecond)
-            ->UseRealTime();
-      };
-      add("forward", &Problem::forward);
-      if (s.in > 3) add("backward_data", &Problem::backward_data);  // nothing learns below a stem
-      add("backward_weight", &Problem::backward_weight);
-    }
+[[maybe_unused]] const int kRegistered = [] {
+  for (const Sizes& s : kSizes) {
+    const auto add = [&](const char* pass, void (Problem::*call)() const) {
+      bench::add_for_floats(std::string("conv2d_") + pass + "/" + s.name, [=](benchmark::State& state, DType dtype) {
+        const Problem problem(dims_of(s), dtype);
+        bench::run(state, [&] { (problem.*call)(); });
+        problem.report(state);
+      });
+    };
+    add("forward", &Problem::forward);
+    if (s.in > 3) add("backward_data", &Problem::backward_data);  // nothing learns below a stem
+    add("backward_weight", &Problem::backward_weight);
+  }
   return 0;
 }();
 

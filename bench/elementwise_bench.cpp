@@ -1,15 +1,12 @@
 // Memory-bound operations at the shapes of ViT-B/16 and EfficientNet-B0: the bytes that must move.
-#include <benchmark/benchmark.h>
-
 #include <string>
 #include <utility>
 
+#include "vtl/bench/harness/bench.h"
 #include "vtl/bench/harness/machine.h"
 #include "vtl/bench/harness/values.h"
-#include "vtl/core/context.h"
 #include "vtl/core/error.h"
 #include "vtl/core/step_state.h"
-#include "vtl/core/tensor.h"
 #include "vtl/kernels/activation/activation.h"
 #include "vtl/kernels/add/add.h"
 #include "vtl/kernels/bias/bias.h"
@@ -23,77 +20,91 @@ using namespace vtl;
 using bench::values;
 using kernels::Activation;
 
-constexpr int64_t kBatch = 8, kTokens = 197, kDim = 768, kHidden = 3072;
+// Three activations of [batch, positions, columns], f32 values for each column, and gates.
+struct Operands {
+  Operands(DType dtype, int64_t batch, int64_t positions, int64_t columns)
+      : dtype(dtype),
+        batch(batch),
+        positions(positions),
+        columns(columns),
+        x(values({batch, positions, columns}, dtype)),
+        y(values(x.shape(), dtype)),
+        z(values(x.shape(), dtype)) {}
+  int64_t rows() const { return batch * positions; }
+  const StepState* state() const { return static_cast<const StepState*>(step.data()); }
 
-// `call` moves `passes` times the bytes of a tensor of `shape`.
+  DType dtype;
+  int64_t batch, positions, columns;
+  Tensor x, y, z;
+  Tensor column = values({columns}, DType::f32), sums = values({columns}, DType::f32);
+  Tensor gates = values({batch, columns}, dtype), dgates = values({batch, columns}, dtype);
+  Tensor step = bench::zeros({sizeof(StepState)}, DType::u8);
+};
+
+struct Sizes {
+  const char* name;
+  int64_t positions, columns;
+};
+constexpr Sizes kTokens{"vit_b16", 197, 768}, kHidden{"vit_b16_mlp", 197, 3072};
+constexpr Sizes kMaps[] = {{"112x32", 112 * 112, 32}, {"28x144", 28 * 28, 144}, {"14x672", 14 * 14, 672}, {"56x24", 56 * 56, 24}};
+
+// `call` moves `passes` times the bytes of an activation.
 template <class Call>
-void add_bench(const std::string& name, const Shape& shape, int passes, Call call) {
-  for (const DType dtype : {DType::f32, DType::bf16})
-    benchmark::RegisterBenchmark(
-        (name + "/" + vtl::name(dtype)).c_str(),
-        [=](benchmark::State& state) {
-          const Tensor x = values(shape, dtype), y = values(shape, dtype), z = values(shape, dtype);
-          for (auto _ : state) call(dtype, x, y, z);
-          bench::report_bytes(state, static_cast<double>(x.bytes()) * passes);
-        })
-        ->Unit(benchmark::kMillisecond)
-        ->UseRealTime();
+void add(const std::string& name, const Sizes& sizes, int passes, Call call) {
+  bench::add_for_floats(name + "/" + sizes.name, [=](benchmark::State& state, DType dtype) {
+    const Operands o(dtype, bench::images(8), sizes.positions, sizes.columns);
+    bench::run(state, [&] { call(o); });
+    bench::report_bytes(state, static_cast<double>(o.x.bytes()) * passes);
+  });
 }
 
-const int kRegistered = [] {
-  static const Tensor columns = values({kHidden}, DType::f32), sums = values({kHidden}, DType::f32);
-  static const StepState step;
-  const Shape tokens{kBatch, kTokens, kDim}, hidden{kBatch, kTokens, kHidden};
-  const int64_t rows = kBatch * kTokens;
+[[maybe_unused]] const int kRegistered = [] {
   for (const auto& [kind, name] : {std::pair{Activation::relu, "relu"},
                                    {Activation::gelu_erf, "gelu_erf"},
                                    {Activation::gelu_tanh, "gelu_tanh"},
                                    {Activation::silu, "silu"}}) {
-    add_bench(concat("activation_forward/vit_b16_mlp_", name), hidden, 2,
-              [=, kind = kind](DType t, auto& x, auto& y, auto&) {
-                kernels::activation_forward(stream(), t, kind, x.data(), nullptr, y.data(), {rows, kHidden});
-              });
-    add_bench(concat("activation_backward/vit_b16_mlp_", name), hidden, 3,
-              [=, kind = kind](DType t, auto& x, auto& y, auto& z) {
-                kernels::activation_backward(stream(), t, kind, x.data(), y.data(), nullptr, nullptr, {z.data()}, {},
-                                             {rows, kHidden});
-              });
+    add(concat("activation_forward_", name), kHidden, 2, [kind = kind](const Operands& o) {
+      kernels::activation_forward(stream(), o.dtype, kind, o.x.data(), nullptr, o.y.data(), {o.rows(), o.columns});
+    });
+    add(concat("activation_backward_", name), kHidden, 3, [kind = kind](const Operands& o) {
+      kernels::activation_backward(stream(), o.dtype, kind, o.x.data(), o.y.data(), nullptr, nullptr, {o.z.data()}, {},
+                                   {o.rows(), o.columns});
+    });
   }
-  add_bench("activation_backward/vit_b16_mlp_gelu_erf_with_bias", hidden, 3, [=](DType t, auto& x, auto& y, auto& z) {
-    kernels::activation_backward(stream(), t, Activation::gelu_erf, x.data(), y.data(), columns.f32(), nullptr,
-                                 {z.data()}, {sums.f32()}, {rows, kHidden});
+  add("activation_backward_gelu_erf_with_bias", kHidden, 3, [](const Operands& o) {
+    kernels::activation_backward(stream(), o.dtype, Activation::gelu_erf, o.x.data(), o.y.data(), o.column.f32(),
+                                 nullptr, {o.z.data()}, {o.sums.f32()}, {o.rows(), o.columns});
   });
-  add_bench("add/vit_b16", tokens, 3, [=](DType t, auto& x, auto& y, auto& z) {
-    kernels::add_forward(stream(), t, x.data(), t, y.data(), z.data(), {1, x.numel()});
+  add("add", kTokens, 3, [](const Operands& o) {
+    kernels::add_forward(stream(), o.dtype, o.x.data(), o.dtype, o.y.data(), o.z.data(), {1, o.x.numel()});
   });
-  add_bench("column_sum/vit_b16", hidden, 1, [=](DType t, auto& x, auto&, auto&) {
-    kernels::column_sum(stream(), t, x.data(), {sums.f32()}, {rows, kHidden});
+  add("column_sum", kHidden, 1, [](const Operands& o) {
+    kernels::column_sum(stream(), o.dtype, o.x.data(), {o.sums.f32()}, {o.rows(), o.columns});
   });
-  add_bench("layer_scale_forward/vit_b16", tokens, 3, [=](DType t, auto& x, auto& y, auto& z) {
-    kernels::layer_scale_forward(stream(), t, x.data(), columns.f32(), y.data(), z.data(), {rows, kDim});
+  add("layer_scale_forward", kTokens, 3, [](const Operands& o) {
+    kernels::layer_scale_forward(stream(), o.dtype, o.x.data(), o.column.f32(), o.y.data(), o.z.data(),
+                                 {o.rows(), o.columns});
   });
-  add_bench("layer_scale_backward/vit_b16", tokens, 3, [=](DType t, auto& x, auto& y, auto& z) {
-    kernels::layer_scale_backward(stream(), t, x.data(), y.data(), columns.f32(), {z.data()}, {sums.f32()},
-                                  {rows, kDim});
+  add("layer_scale_backward", kTokens, 3, [](const Operands& o) {
+    kernels::layer_scale_backward(stream(), o.dtype, o.x.data(), o.y.data(), o.column.f32(), {o.z.data()},
+                                  {o.sums.f32()}, {o.rows(), o.columns});
   });
-  add_bench("dropout_forward/vit_b16", tokens, 2, [=](DType t, auto& x, auto& y, auto&) {
-    kernels::dropout_forward(stream(), t, x.data(), y.data(), &step, {x.numel(), 0.1f, 0});
+  add("dropout_forward", kTokens, 2, [](const Operands& o) {
+    kernels::dropout_forward(stream(), o.dtype, o.x.data(), o.y.data(), o.state(), {o.x.numel(), 0.1f, 0});
   });
-  add_bench("drop_path_forward/vit_b16", tokens, 3, [=](DType t, auto& x, auto& y, auto& z) {
-    kernels::drop_path_forward(stream(), t, x.data(), y.data(), z.data(), &step, {kBatch, kTokens * kDim, 0.1f, 0});
+  add("drop_path_forward", kTokens, 3, [](const Operands& o) {
+    kernels::drop_path_forward(stream(), o.dtype, o.x.data(), o.y.data(), o.z.data(), o.state(),
+                               {o.batch, o.positions * o.columns, 0.1f, 0});
   });
-  for (const auto& [side, channels] : {std::pair<int64_t, int64_t>{112, 32}, {28, 144}, {14, 672}, {56, 24}}) {
-    const kernels::GateDims dims{kBatch, side * side, channels};
-    add_bench(concat("gate_forward/", side, "x", channels), {kBatch, side, side, channels}, 2,
-              [=](DType t, auto& x, auto& y, auto& z) {
-                kernels::gate_forward(stream(), t, x.data(), z.data(), y.data(), dims);
-              });
-    add_bench(
-        concat("gate_backward/", side, "x", channels), {kBatch, side, side, channels}, 3,
-        [=](DType t, auto& x, auto& y, auto& z) {
-          static const Tensor gates = values({kBatch, 1024}, DType::f32), dgates = values({kBatch, 1024}, DType::f32);
-          kernels::gate_backward(stream(), t, x.data(), y.data(), gates.data(), {z.data()}, {dgates.data()}, dims);
-        });
+  for (const Sizes& map : kMaps) {
+    add("gate_forward", map, 2, [](const Operands& o) {
+      kernels::gate_forward(stream(), o.dtype, o.x.data(), o.gates.data(), o.y.data(),
+                            {o.batch, o.positions, o.columns});
+    });
+    add("gate_backward", map, 3, [](const Operands& o) {
+      kernels::gate_backward(stream(), o.dtype, o.x.data(), o.y.data(), o.gates.data(), {o.z.data()},
+                             {o.dgates.data()}, {o.batch, o.positions, o.columns});
+    });
   }
   return 0;
 }();

@@ -1,14 +1,12 @@
-// Matrix products at the shapes of a ViT's linear layers (16 images of 197 tokens) and of LoRA: forward with bias, the
+// Matrix products at the shapes of a ViT's linear layers (images of 197 tokens) and of LoRA: forward with bias, the
 // data gradient and the weight gradient.
 #include "vtl/kernels/gemm/gemm.h"
 
-#include <benchmark/benchmark.h>
-
 #include <string>
 
+#include "vtl/bench/harness/bench.h"
 #include "vtl/bench/harness/machine.h"
-#include "vtl/core/context.h"
-#include "vtl/core/tensor.h"
+#include "vtl/bench/harness/values.h"
 
 namespace {
 
@@ -27,12 +25,12 @@ struct Linear {
         in(in),
         out(out),
         dtype(dtype),
-        x(Tensor::zeros({rows, in}, dtype, Device::cpu())),
-        w(Tensor::zeros({out, in}, dtype, Device::cpu())),
-        y(Tensor::zeros({rows, out}, dtype, Device::cpu())),
-        dw(Tensor::zeros({out, in}, DType::f32, Device::cpu())),
-        bias(Tensor::zeros({out}, DType::f32, Device::cpu())),
-        saved(Tensor::zeros({rows, out}, dtype, Device::cpu())) {}
+        x(bench::values({rows, in}, dtype)),
+        w(bench::values({out, in}, dtype)),
+        y(bench::values({rows, out}, dtype)),
+        dw(bench::values({out, in}, DType::f32)),
+        bias(bench::values({out}, DType::f32)),
+        saved(bench::values({rows, out}, dtype)) {}
 
   void forward(Epilogue epilogue) const {
     epilogue.bias = bias.f32();
@@ -60,27 +58,22 @@ struct Sizes {
   int64_t in, out;
 };
 constexpr Sizes kSizes[] = {{"vit_s16_qkv", 384, 1152}, {"vit_s16_fc1", 384, 1536},    {"vit_s16_fc2", 1536, 384},
-                            {"vit_b16_fc1", 768, 3072}, {"vit_s16_lora_down", 384, 8}, {"vit_s16_lora_up", 8, 384}};
+                            {"vit_b16_qkv", 768, 2304}, {"vit_b16_fc1", 768, 3072}, {"vit_b16_fc2", 3072, 768}, {"vit_s16_lora_down", 384, 8}, {"vit_s16_lora_up", 8, 384}};
 
-const int kRegistered = [] {
-  for (const Sizes& s : kSizes)
-    for (const DType dtype : {DType::f32, DType::bf16}) {
-      const auto add = [&](const char* pass, auto&& run) {
-        const std::string name = std::string("gemm/") + s.name + "/" + vtl::name(dtype) + "/" + pass;
-        benchmark::RegisterBenchmark(name.c_str(),
-                                     [s, dtype, run](benchmark::State& state) {
-                                       const Linear linear(16 * 197, s.in, s.out, dtype);
-                                       for (auto _ : state) run(linear);
-                                       bench::report_flops(state, linear.flops(), dtype);
-                                     })
-            ->Unit(benchmark::kMicrosecond)
-            ->UseRealTime();
-      };
-      add("forward", [](const Linear& linear) { linear.forward({}); });
-      add("forward_gelu_saved", [](const Linear& linear) { linear.forward_gelu(); });
-      add("backward_data", [](const Linear& linear) { linear.backward_data(); });
-      add("backward_weight", [](const Linear& linear) { linear.backward_weight(); });
-    }
+[[maybe_unused]] const int kRegistered = [] {
+  for (const Sizes& s : kSizes) {
+    const auto add = [&](const char* pass, const std::function<void(const Linear&)>& call) {
+      bench::add_for_floats(std::string("gemm_") + pass + "/" + s.name, [=](benchmark::State& state, DType dtype) {
+        const Linear linear(bench::images(16) * 197, s.in, s.out, dtype);
+        bench::run(state, [&] { call(linear); });
+        bench::report_flops(state, linear.flops(), dtype);
+      });
+    };
+    add("forward", [](const Linear& linear) { linear.forward({}); });
+    add("forward_gelu_saved", [](const Linear& linear) { linear.forward_gelu(); });
+    add("backward_data", [](const Linear& linear) { linear.backward_data(); });
+    add("backward_weight", [](const Linear& linear) { linear.backward_weight(); });
+  }
   return 0;
 }();
 

@@ -1,51 +1,49 @@
-// Layer normalisation at the shapes of ViT-B/16, batch 8.
+// Layer normalisation at the shapes of ViT-B/16.
 #include "vtl/kernels/layernorm/layernorm.h"
 
-#include <benchmark/benchmark.h>
-
+#include "vtl/bench/harness/bench.h"
 #include "vtl/bench/harness/machine.h"
 #include "vtl/bench/harness/values.h"
-#include "vtl/core/context.h"
 
 namespace {
 
 using namespace vtl;
 
-constexpr kernels::LayerNormDims kDims{8 * 197, 768, 1e-6f};
-
 struct Data {
   explicit Data(DType dtype)
-      : x(bench::values({kDims.rows, kDims.cols}, dtype)),
+      : dims{bench::images(8) * 197, 768, 1e-6f},
+        x(bench::values({dims.rows, dims.cols}, dtype)),
         y(bench::values(x.shape(), dtype)),
         z(bench::values(x.shape(), dtype)),
-        weight(bench::values({kDims.cols}, DType::f32)),
-        bias(bench::values({kDims.cols}, DType::f32)),
-        mean(bench::values({kDims.rows}, DType::f32)),
-        rstd(bench::values({kDims.rows}, DType::f32)) {}
+        weight(bench::values({dims.cols}, DType::f32)),
+        bias(bench::values({dims.cols}, DType::f32)),
+        mean(bench::values({dims.rows}, DType::f32)),
+        rstd(bench::values({dims.rows}, DType::f32)) {}
+  kernels::LayerNormDims dims;
   Tensor x, y, z, weight, bias, mean, rstd;
 };
 
-void vit_b16_layernorm_forward(benchmark::State& state, DType dtype) {
+void forward(benchmark::State& state, DType dtype) {
   const Data d(dtype);
-  for (auto _ : state)
+  bench::run(state, [&] {
     kernels::layernorm_forward(stream(), dtype, d.x.data(), d.weight.f32(), d.bias.f32(), d.y.data(), d.mean.f32(),
-                               d.rstd.f32(), kDims);
+                               d.rstd.f32(), d.dims);
+  });
   bench::report_bytes(state, 2.0 * static_cast<double>(d.x.bytes()));
 }
 
 // With the residual's gradient added on the way.
-void vit_b16_layernorm_backward(benchmark::State& state, DType dtype) {
+void backward(benchmark::State& state, DType dtype) {
   const Data d(dtype);
-  const Tensor dweight = bench::values({kDims.cols}, DType::f32), dbias = bench::values({kDims.cols}, DType::f32);
-  for (auto _ : state)
+  const Tensor dweight = bench::values({d.dims.cols}, DType::f32), dbias = bench::values({d.dims.cols}, DType::f32);
+  bench::run(state, [&] {
     kernels::layernorm_backward(stream(), dtype, d.y.data(), d.x.data(), d.weight.f32(), d.mean.f32(), d.rstd.f32(),
-                                {d.z.data(), d.z.data()}, {dweight.data()}, {dbias.data()}, kDims);
+                                {d.z.data(), d.z.data()}, {dweight.data()}, {dbias.data()}, d.dims);
+  });
   bench::report_bytes(state, 4.0 * static_cast<double>(d.x.bytes()));
 }
 
-BENCHMARK_CAPTURE(vit_b16_layernorm_forward, f32, DType::f32)->UseRealTime();
-BENCHMARK_CAPTURE(vit_b16_layernorm_forward, bf16, DType::bf16)->UseRealTime();
-BENCHMARK_CAPTURE(vit_b16_layernorm_backward, f32, DType::f32)->UseRealTime();
-BENCHMARK_CAPTURE(vit_b16_layernorm_backward, bf16, DType::bf16)->UseRealTime();
+[[maybe_unused]] const int kRegistered = bench::add_for_floats("layernorm_forward/vit_b16", forward) +
+                                         bench::add_for_floats("layernorm_backward/vit_b16", backward);
 
 }  // namespace

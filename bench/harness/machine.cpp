@@ -4,7 +4,8 @@
 #include <chrono>
 #include <functional>
 
-#include "vtl/core/context.h"
+#include "vtl/bench/harness/bench.h"
+#include "vtl/bench/harness/values.h"
 #include "vtl/core/tensor.h"
 #include "vtl/kernels/add/add.h"
 #include "vtl/kernels/gemm/gemm.h"
@@ -18,23 +19,29 @@ double shortest(const std::function<void()>& work) {
   for (int i = 0; i < 8; ++i) {
     const auto start = std::chrono::steady_clock::now();
     work();
+    stream().synchronize();
     best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
   return best;
 }
 
+// Large enough that a peak shows; on the emulated device, small enough to end.
+int64_t size_for(int64_t cpu, int64_t cuda, int64_t simt) {
+  return device().kind == DeviceKind::cpu ? cpu : device().kind == DeviceKind::cuda ? cuda : simt;
+}
+
 double matmul_peak(DType dtype) {
-  constexpr int64_t n = 1536;
-  const Tensor a = Tensor::zeros({n, n}, dtype, Device::cpu()), b = Tensor::zeros({n, n}, dtype, Device::cpu()), c = empty_like(a);
-  return 2.0 * n * n * n / shortest([&] {
+  const int64_t n = size_for(1536, 8192, 64);
+  const Tensor a = values({n, n}, dtype), b = values({n, n}, dtype), c = empty_like(a);  // zeros would run faster
+  return 2.0 * static_cast<double>(n * n * n) / shortest([&] {
            kernels::gemm(stream(), {a.data(), dtype, n}, {b.data(), dtype, n, kernels::Transpose::yes}, {c.data(), dtype, n}, {n, n, n});
          });
 }
 
 double copy_peak() {
-  constexpr int64_t count = int64_t{32} << 20;
-  const Tensor a = Tensor::zeros({count}, DType::f32, Device::cpu()), b = Tensor::zeros({count}, DType::f32, Device::cpu());
-  return 8.0 * count / shortest([&] { kernels::add_backward(stream(), DType::f32, a.data(), {b.data(), nullptr}, DType::f32, {}, {1, count}); });
+  const int64_t count = size_for(int64_t{32} << 20, int64_t{512} << 20, 4096);
+  const Tensor a = Tensor::zeros({count}, DType::f32, device()), b = Tensor::zeros({count}, DType::f32, device());
+  return 8.0 * static_cast<double>(count) / shortest([&] { kernels::add_backward(stream(), DType::f32, a.data(), {b.data(), nullptr}, DType::f32, {}, {1, count}); });
 }
 
 }  // namespace

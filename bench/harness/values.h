@@ -1,4 +1,4 @@
-// Data for benches: fixed, in [-1, 1), not all equal.
+// Data for benches. Values are fixed, in [-1, 1), not all equal.
 #pragma once
 
 #include "vtl/core/dtype.h"
@@ -7,7 +7,8 @@
 
 namespace vtl::bench {
 
-// A CPU tensor of f32 or bf16.
+// A tensor of f32 or bf16 where the benches run.
 Tensor values(const Shape& shape, DType dtype);
+Tensor zeros(const Shape& shape, DType dtype);
 
 }  // namespace vtl::bench

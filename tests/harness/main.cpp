@@ -1,4 +1,5 @@
-// The test program. VTL_TEST_CPU_LEVEL=plain|avx2|avx512 limits the instruction set for a whole run.
+// The test program. VTL_TEST_CPU_LEVEL=plain|avx2|avx512 limits the instruction set for a whole run, VTL_TEST_DEVICE=cpu|simt|cuda
+// the devices that operations are examined on.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 

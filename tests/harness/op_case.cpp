@@ -12,8 +12,8 @@
 #include "vtl/core/error.h"
 #include "vtl/core/parallel.h"
 #include "vtl/core/rng.h"
-#include "vtl/core/runtime.h"
 #include "vtl/kernels/simt/settings.h"
+#include "vtl/tests/harness/devices.h"
 
 namespace vtl::test {
 namespace {
@@ -43,13 +43,6 @@ double dot(const Values& a, const Values& b) {
   double sum = 0;
   for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
   return sum;
-}
-
-std::vector<Device> devices() {
-  std::vector<Device> found{Device::cpu()};
-  if (has_runtime(DeviceKind::simt)) found.push_back(Device::simt());
-  if (has_runtime(DeviceKind::cuda)) found.push_back(Device::cuda());
-  return found;
 }
 
 bool same_bits(const Tensor& a, const Tensor& b) {

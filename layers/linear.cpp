@@ -48,22 +48,34 @@ Tensor run(const Tensor& x, const Tensor& weight, const Tensor& bias, std::span<
   for (const auto& adapter : adapters) learning |= learns(adapter.a, adapter.b);
   const bool fuse_activation = !learning && adapters.empty();
 
+  // One adapter of the whole layer goes along with the products of the weight; others are added to what these wrote.
+  const bool goes_along = adapters.size() == 1 && adapters[0].b.dim(0) == out;
+  std::vector<Tensor> inner;  // scale * x A^T of each adapter
+  for (const auto& adapter : adapters) {
+    const int64_t rank = adapter.a.dim(0);
+    Tensor u = Tensor::empty({rows, rank}, x.dtype(), x.device());
+    kernels::gemm(stream(), matrix(x, in), matrix(adapter.a, in, Transpose::yes), {u.data(), u.dtype(), rank}, {rows, rank, in},
+                  adapter.scale);
+    inner.push_back(std::move(u));
+  }
+  kernels::GemmSlice slice;
+  if (goes_along) {
+    const int64_t rank = adapters[0].a.dim(0);
+    slice = {matrix(inner[0], rank), matrix(adapters[0].b, rank, Transpose::yes), rank};
+  }
   // With something to learn the value before the activation is needed, so the activation is a pass of its own.
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   kernels::gemm(stream(), matrix(x, in), matrix(weight, in, Transpose::yes), {y.data(), y.dtype(), out}, {rows, out, in}, 1,
                 {.bias = bias.defined() ? bias.f32() : nullptr,
                  .residual = residual.data(),
                  .activation = fuse_activation ? activation : Activation::none},
-                packed.forward.get());
-  std::vector<Tensor> inner;  // x A^T of each adapter
-  for (const auto& adapter : adapters) {
+                packed.forward.get(), slice);
+  for (size_t i = 0; i < adapters.size() && !goes_along; ++i) {
+    const auto& adapter = adapters[i];
     const int64_t rank = adapter.a.dim(0), part = adapter.b.dim(0);
-    Tensor u = Tensor::empty({rows, rank}, x.dtype(), x.device());
-    kernels::gemm(stream(), matrix(x, in), matrix(adapter.a, in, Transpose::yes), {u.data(), u.dtype(), rank}, {rows, rank, in});
     void* target = const_cast<void*>(offset(y.data(), y.dtype(), adapter.row_begin));
-    kernels::gemm(stream(), matrix(u, rank), matrix(adapter.b, rank, Transpose::yes), {target, y.dtype(), out}, {rows, part, rank},
-                  adapter.scale, {.residual = target});
-    inner.push_back(std::move(u));
+    kernels::gemm(stream(), matrix(inner[i], rank), matrix(adapter.b, rank, Transpose::yes), {target, y.dtype(), out},
+                  {rows, part, rank}, 1, {.residual = target});
   }
   const kernels::ActivationDims flat{rows, out};
   Tensor before;  // the activation's input
@@ -96,9 +108,7 @@ Tensor run(const Tensor& x, const Tensor& weight, const Tensor& bias, std::span<
       kernels::gemm(stream(), matrix(dy, out, Transpose::yes), matrix(x, in), {dweight.out, DType::f32, in}, {out, in, rows}, 1,
                     {.residual = dweight.addend});
     const Dest dx = g.dest(0);
-    if (dx.wanted())
-      kernels::gemm(stream(), matrix(dy, out), matrix(weight, in), {dx.out, dtype, in}, {rows, in, out}, 1,
-                    {.residual = dx.addend}, packed.backward.get());
+    std::vector<Tensor> dinner;  // scale * dy B of each adapter
     for (size_t i = 0; i < adapters.size(); ++i) {
       const auto& adapter = adapters[i];
       const int64_t rank = adapter.a.dim(0), part = adapter.b.dim(0);
@@ -106,17 +116,29 @@ Tensor run(const Tensor& x, const Tensor& weight, const Tensor& bias, std::span<
       const int index = 4 + 2 * static_cast<int>(i);
       if (const Dest db = g.dest(index + 1); db.wanted())
         kernels::gemm(stream(), {dy_part.data, dy.dtype(), out, Transpose::yes}, matrix(inner[i], rank), {db.out, DType::f32, rank},
-                      {part, rank, rows}, adapter.scale, {.residual = db.addend});
+                      {part, rank, rows}, 1, {.residual = db.addend});
       const Dest da = g.dest(index);
-      if (!da.wanted() && !dx.wanted()) continue;
-      Tensor du = empty_like(inner[i]);
-      kernels::gemm(stream(), dy_part, matrix(adapter.b, rank), {du.data(), du.dtype(), rank}, {rows, rank, part}, adapter.scale);
+      Tensor du;
+      if (da.wanted() || dx.wanted()) {
+        du = empty_like(inner[i]);
+        kernels::gemm(stream(), dy_part, matrix(adapter.b, rank), {du.data(), du.dtype(), rank}, {rows, rank, part}, adapter.scale);
+      }
       if (da.wanted())
         kernels::gemm(stream(), matrix(du, rank, Transpose::yes), matrix(x, in), {da.out, DType::f32, in}, {rank, in, rows}, 1,
                       {.residual = da.addend});
-      if (dx.wanted())
-        kernels::gemm(stream(), matrix(du, rank), matrix(adapter.a, in), {dx.out, dtype, in}, {rows, in, rank}, 1,
-                      {.residual = dx.out});
+      dinner.push_back(std::move(du));
+    }
+    if (!dx.wanted()) return;
+    const auto product_with_a = [&](size_t i) -> kernels::GemmSlice {
+      const int64_t rank = adapters[i].a.dim(0);
+      return {matrix(dinner[i], rank), matrix(adapters[i].a, in), rank};
+    };
+    const MatrixOut to_dx{dx.out, dtype, in};
+    kernels::gemm(stream(), matrix(dy, out), matrix(weight, in), to_dx, {rows, in, out}, 1, {.residual = dx.addend},
+                  packed.backward.get(), adapters.empty() ? kernels::GemmSlice{} : product_with_a(0));
+    for (size_t i = 1; i < adapters.size(); ++i) {
+      const auto [du, a, rank] = product_with_a(i);
+      kernels::gemm(stream(), du, a, to_dx, {rows, in, rank}, 1, {.residual = dx.out});
     }
   };
   std::vector<const Tensor*> inputs{&x, &weight, &bias, &residual};

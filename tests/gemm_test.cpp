@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "vtl/core/context.h"
 #include "vtl/core/error.h"
 #include "vtl/kernels/gemm/gemm.h"
 #include "vtl/tests/harness/activation_value.h"
+#include "vtl/tests/harness/devices.h"
 #include "vtl/tests/harness/op_case.h"
 
 using namespace vtl;
@@ -37,10 +39,9 @@ std::string to_string(const Case& t, DType in, DType out) {
                 t.packed ? " packed" : "");
 }
 
-// One product against its definition. What lies between the rows of C must stay as it was.
+// One product against its definition, on every device. What lies between the rows of C must stay as it was.
 void check_product(const Case& t, DType in, DType out) {
   CAPTURE(to_string(t, in, out));
-  Stream stream(Device::cpu());
   const bool at = t.a == Transpose::yes, bt = t.b == Transpose::yes;
   const int64_t a_stride = (at ? t.m : t.k) + t.extra, b_stride = (bt ? t.k : t.n) + t.extra, c_stride = t.n + t.extra;
   const int64_t a_size = (at ? t.k : t.m) * a_stride, b_size = (bt ? t.n : t.k) * b_stride, c_size = t.m * c_stride;
@@ -68,22 +69,6 @@ void check_product(const Case& t, DType in, DType out) {
         expected[at_c] = activation_value(t.activation, sum);
       }
 
-  const Tensor ta = test::to_tensor(a, {t.batch * a_size}, in), tb = test::to_tensor(b, {b_count * b_size}, in);
-  const Tensor t_scale = test::to_tensor(scale, {t.n}, DType::f32), t_bias = test::to_tensor(bias, {t.n}, DType::f32);
-  const Tensor t_residual = test::to_tensor(residual, {t.batch * c_size}, out);
-  const Tensor c = test::to_tensor(residual, {t.batch * c_size}, out),
-               before = test::to_tensor(residual, {t.batch * c_size}, out);
-  Epilogue epilogue;
-  if (t.scale) epilogue.scale = t_scale.f32();
-  if (t.bias) epilogue.bias = t_bias.f32();
-  if (t.residual) epilogue.residual = t.in_place ? c.data() : t_residual.data();
-  if (t.preactivation) epilogue.preactivation = before.data();
-  epilogue.activation = t.activation;
-  const Matrix ma{ta.data(), in, a_stride, t.a, a_size}, mb{tb.data(), in, b_stride, t.b, t.shared_b ? 0 : b_size};
-  const GemmDims dims{t.m, t.n, t.k, t.batch};
-  const PackedWeightPtr packed = t.packed ? gemm_pack(stream, mb, dims) : nullptr;
-  gemm(stream, ma, mb, {c.data(), out, c_stride, c_size}, dims, static_cast<float>(t.alpha), epilogue, packed.get());
-
   // f32: rounding of k products of size 1.5^2 each, as a random walk. bf16: what the naive computation loses when it
   // rounds the sum and the result (half an ulp, 2^-9, each), doubled.
   const double magnitude = std::max(test::max_abs(expected_before), test::max_abs(expected));
@@ -91,8 +76,30 @@ void check_product(const Case& t, DType in, DType out) {
                       std::max(1.0, std::fabs(t.alpha)) * 1.5;
   const double activations = 1e-6 * magnitude;
   const double tolerance = sums + activations + (out == DType::bf16 ? 0x1p-7 * magnitude : 0);
-  CHECK(test::max_difference(test::to_values(c), expected) <= tolerance);
-  if (t.preactivation) CHECK(test::max_difference(test::to_values(before), expected_before) <= tolerance);
+
+  for (const Device device : test::devices()) {
+    CAPTURE(to_string(device));
+    Stream stream(device);
+    const StreamScope scope(stream);
+    const auto to_device = [&](const Values& values, DType dtype) {
+      return test::to_tensor(values, {static_cast<int64_t>(values.size())}, dtype, device);
+    };
+    const Tensor ta = to_device(a, in), tb = to_device(b, in), t_residual = to_device(residual, out);
+    const Tensor t_scale = to_device(scale, DType::f32), t_bias = to_device(bias, DType::f32);
+    const Tensor c = to_device(residual, out), before = to_device(residual, out);
+    Epilogue epilogue;
+    if (t.scale) epilogue.scale = t_scale.f32();
+    if (t.bias) epilogue.bias = t_bias.f32();
+    if (t.residual) epilogue.residual = t.in_place ? c.data() : t_residual.data();
+    if (t.preactivation) epilogue.preactivation = before.data();
+    epilogue.activation = t.activation;
+    const Matrix ma{ta.data(), in, a_stride, t.a, a_size}, mb{tb.data(), in, b_stride, t.b, t.shared_b ? 0 : b_size};
+    const GemmDims dims{t.m, t.n, t.k, t.batch};
+    const PackedWeightPtr packed = t.packed ? gemm_pack(stream, mb, dims) : nullptr;
+    gemm(stream, ma, mb, {c.data(), out, c_stride, c_size}, dims, static_cast<float>(t.alpha), epilogue, packed.get());
+    CHECK(test::max_difference(test::to_values(c), expected) <= tolerance);
+    if (t.preactivation) CHECK(test::max_difference(test::to_values(before), expected_before) <= tolerance);
+  }
 }
 
 void check_dtypes(const Case& t) {

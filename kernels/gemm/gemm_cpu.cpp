@@ -116,7 +116,7 @@ void multiply(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut&
 }  // namespace
 
 void gemm(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& dims, float alpha,
-          const Epilogue& epilogue, const PackedWeight*) {
+          const Epilogue& epilogue, const PackedWeight*, const GemmSlice&) {
   if (a.dtype == DType::f32)
     multiply<float, float>(stream, a, b, c, dims, alpha, epilogue);
   else if (c.dtype == DType::f32)

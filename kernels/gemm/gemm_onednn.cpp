@@ -122,21 +122,11 @@ bool multiply_and_save(Stream& stream, const Matrix& a, const Matrix& b, const M
   return true;
 }
 
-// A batch whose matrices lie one below the other is one taller matrix when all share op(B).
-bool flattens(const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& d) {
-  return d.batch > 1 && b.batch_stride == 0 && a.transpose == Transpose::no && a.batch_stride == d.m * a.stride &&
-         c.batch_stride == d.m * c.stride;
-}
-
 }  // namespace
 
 bool try_gemm(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, const GemmDims& dims, float alpha,
               const Epilogue& epilogue, const PackedWeight* packed) {
   if (dims.k <= 0) return false;
-  if (flattens(a, b, c, dims)) {
-    const GemmDims flat{dims.m * dims.batch, dims.n, dims.k, 1};
-    return try_gemm(stream, a, b, c, flat, alpha, epilogue, packed);
-  }
   const auto run = epilogue.preactivation ? multiply_and_save : multiply;
   const auto* kept = dynamic_cast<const PackedMemory*>(packed);
   // It may have been packed for a convolution that goes another way now.

@@ -117,7 +117,7 @@ class Examination {
   bool has_kernels() {
     if (device_.kind == DeviceKind::cpu) return true;
     try {
-      once(all_, Mode::fresh);
+      once(all_, Mode::add);  // asks for all there is
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::unsupported) throw;
       return false;

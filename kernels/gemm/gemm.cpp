@@ -2,6 +2,7 @@
 
 #include "vtl/kernels/dispatch.h"
 #include "vtl/kernels/gemm/activate_rows.h"
+#include "vtl/kernels/gemm/gemm_cublaslt.h"
 #include "vtl/kernels/gemm/gemm_onednn.h"
 
 namespace vtl::kernels {
@@ -33,8 +34,11 @@ GemmDims flattened(const Matrix& a, const Matrix& b, const MatrixOut& c, const G
   return flattens ? GemmDims{d.m * d.batch, d.n, d.k, 1} : d;
 }
 
-// Our own kernels on a GPU take a slice along.
-bool takes_slices(const Stream& stream) {
+// Our own kernels on a GPU take a slice along. A library's product is faster by more than another pass over C.
+bool takes_slices([[maybe_unused]] const Stream& stream) {
+#if VTL_HAS_CUBLASLT
+  if (stream.device().kind == DeviceKind::cuda) return !cublaslt::is_there();
+#endif
   return stream.device().kind != DeviceKind::cpu;
 }
 
@@ -62,6 +66,9 @@ void gemm(Stream& stream, const Matrix& a, const Matrix& b, const MatrixOut& c, 
   if (dims.m <= 0 || dims.n <= 0 || dims.batch <= 0) return;
   if (slice.k > 0 && !takes_slices(stream))
     return multiply_with_slice(stream, a, b, c, dims, alpha, epilogue, packed, slice);
+#if VTL_HAS_CUBLASLT
+  if (stream.device().kind == DeviceKind::cuda && cublaslt::try_gemm(stream, a, b, c, dims, alpha, epilogue)) return;
+#endif
 #if VTL_HAS_ONEDNN
   if (uses_onednn(stream) && onednn::try_gemm(stream, a, b, c, dims, alpha, epilogue, packed)) return;
 #endif

@@ -1,5 +1,6 @@
 #include "vtl/kernels/add/add.h"
 #include "vtl/kernels/device/rows.h"
+#include "vtl/kernels/scale/scale.h"
 
 namespace vtl::kernels::VTL_GPU {
 namespace {
@@ -22,34 +23,15 @@ struct Add {
     return load_floats<N>(b + c);
   }
   template <int N>
-  VTL_DEVICE Floats<N> at(int64_t i, const Floats<N>& added) const {
-    Floats<N> value = load_floats<N>(a + i);
+  VTL_DEVICE Vec<T, N> read(int64_t i, const Floats<N>&) const {
+    return load_vec<N>(a + i);
+  }
+  template <int N>
+  VTL_DEVICE Floats<N> at(int64_t i, const Floats<N>& added, const Vec<T, N>& read) const {
+    Floats<N> value = floats_of(read);
     VTL_UNROLL
     for (int k = 0; k < N; ++k) value[k] += added[k];
     store_floats(y + i, value);
-    return value;
-  }
-};
-
-// out[i] = dy[i] + (addend ? addend[i] : 0)
-template <class T>
-struct CopyGradient {
-  static constexpr int kWidth = kVecLanes<T>;
-  const T *dy, *addend;
-  T* out;
-
-  bool aligned() const { return aligned_to<kWidth>(dy) && aligned_to<kWidth>(addend) && aligned_to<kWidth>(out); }
-  template <int N>
-  VTL_DEVICE NothingKept kept(int64_t) const {
-    return {};
-  }
-  template <int N>
-  VTL_DEVICE Floats<N> at(int64_t i, NothingKept) const {
-    Floats<N> value = load_floats<N>(dy + i);
-    const Floats<N> before = load_floats_or_zero<N>(addend, i);
-    VTL_UNROLL
-    for (int k = 0; k < N; ++k) value[k] += before[k];
-    store_floats(out + i, value);
     return value;
   }
 };
@@ -63,13 +45,7 @@ template <int N, class T, class B>
 __global__ void __launch_bounds__(kSumThreads) sum_rows(const T* dy, const B* addend, B* out, AddDims d) {
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x) * N;
   if (i >= d.count) return;
-  Floats<N> sum{};
-  VTL_UNROLL_BY(4)
-  for (int64_t r = 0; r < d.repeats; ++r) {
-    const Floats<N> row = load_floats<N>(dy + r * d.count + i);
-    VTL_UNROLL
-    for (int k = 0; k < N; ++k) sum[k] += row[k];
-  }
+  Floats<N> sum = sum_of_rows<N>(dy + i, d.repeats, d.count);
   const Floats<N> before = load_floats_or_zero<N>(addend, i);
   VTL_UNROLL
   for (int k = 0; k < N; ++k) sum[k] += before[k];
@@ -92,6 +68,8 @@ void sum_to(Stream& stream, const T* dy, Dest db, AddDims d) {
 }  // namespace
 
 void add_forward(Stream& stream, DType dtype, const void* a, DType b_dtype, const void* b, void* y, AddDims dims) {
+  if (dims.repeats == 1 && b_dtype == dtype)
+    return kernels::scale_backward(stream, dtype, a, 1, {y, b}, dims.count);  // y = b + 1 a
   visit_float(dtype, [&]<class T>() {
     visit_float(b_dtype, [&]<class B>() {
       const Add<T, B> body{static_cast<const T*>(a), static_cast<const B*>(b), static_cast<T*>(y)};
@@ -102,14 +80,14 @@ void add_forward(Stream& stream, DType dtype, const void* a, DType b_dtype, cons
 
 void add_backward(Stream& stream, DType dtype, const void* dy, Dest da, DType b_dtype, Dest db, AddDims dims) {
   if (dims.count == 0) return;
-  visit_float(dtype, [&]<class T>() {
-    const auto* from = static_cast<const T*>(dy);
-    // db first: da may overwrite dy.
-    if (db.wanted()) visit_float(b_dtype, [&]<class B>() { sum_to<T, B>(stream, from, db, dims); });
-    if (!da.wanted() || (da.out == dy && !da.addend)) return;
-    const CopyGradient<T> body{from, static_cast<const T*>(da.addend), static_cast<T*>(da.out)};
-    for_each_element(stream, "add copy_gradient", body, dims.repeats * dims.count);
-  });
+  // db first: da may overwrite dy.
+  if (db.wanted() && dims.repeats == 1 && b_dtype == dtype)
+    kernels::scale_backward(stream, dtype, dy, 1, db, dims.count);
+  else if (db.wanted())
+    visit_float(dtype, [&]<class T>() {
+      visit_float(b_dtype, [&]<class B>() { sum_to<T, B>(stream, static_cast<const T*>(dy), db, dims); });
+    });
+  if (da.out != dy || da.addend) kernels::scale_backward(stream, dtype, dy, 1, da, dims.repeats * dims.count);
 }
 
 }  // namespace vtl::kernels::VTL_GPU

@@ -7,6 +7,7 @@ namespace vtl::kernels::VTL_GPU {
 
 VTL_DEVICE float to_float(float x) { return x; }
 VTL_DEVICE float to_float(bf16 x) { return static_cast<float>(x); }
+VTL_DEVICE float to_float(uint8_t x) { return static_cast<float>(x); }
 
 template <class T>
 VTL_DEVICE T from_float(float x);

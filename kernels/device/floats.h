@@ -14,6 +14,14 @@ struct Floats {
   VTL_DEVICE float operator[](int i) const { return lanes[i]; }
 };
 
+template <class T, int N>
+VTL_DEVICE Floats<N> floats_of(const Vec<T, N>& vec) {
+  Floats<N> values;
+  VTL_UNROLL
+  for (int i = 0; i < N; ++i) values[i] = to_float(vec[i]);
+  return values;
+}
+
 // `from` and `to` are aligned to N values, or to 16 bytes where that is less.
 template <int N, class T>
 VTL_DEVICE Floats<N> load_floats(const T* from, Site site = VTL_HERE) {

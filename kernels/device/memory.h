@@ -47,6 +47,11 @@ template <int N, class T>
 VTL_DEVICE Vec<T, N> load_vec(const T* from, Site site = VTL_HERE) {
   return load(reinterpret_cast<const Vec<T, N>*>(from), site);
 }
+// from[at], from[at + 1], ...; zeros when `from` is null.
+template <int N, class T>
+VTL_DEVICE Vec<T, N> load_vec_or_zero(const T* from, int64_t at, Site site = VTL_HERE) {
+  return from ? load_vec<N>(from + at, site) : Vec<T, N>{};
+}
 template <int N, class T>
 VTL_DEVICE void store_vec(T* to, const Vec<T, N>& value, Site site = VTL_HERE) {
   store(reinterpret_cast<Vec<T, N>*>(to), value, site);

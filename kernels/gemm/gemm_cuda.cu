@@ -97,13 +97,17 @@ struct ActivateRows {
     return {};
   }
   template <int N>
-  VTL_DEVICE Floats<N> at(int64_t i, NothingKept) const {
-    const int64_t from = stride == cols ? i : i / cols * stride + i % cols;
-    Floats<N> value = load_floats<N>(x + from);
+  VTL_DEVICE Vec<T, N> read(int64_t i, NothingKept) const {
+    return load_vec<N>(x + place(i));
+  }
+  template <int N>
+  VTL_DEVICE Floats<N> at(int64_t i, NothingKept, const Vec<T, N>& read) const {
+    Floats<N> value = floats_of(read);
     activate(activation, value);
-    store_floats(y + from, value);
+    store_floats(y + place(i), value);
     return value;
   }
+  VTL_DEVICE int64_t place(int64_t i) const { return stride == cols ? i : i / cols * stride + i % cols; }
 };
 
 }  // namespace

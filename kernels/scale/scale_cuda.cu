@@ -23,13 +23,21 @@ struct Scale {
 
   bool aligned() const { return aligned_to<kWidth>(x) && aligned_to<kWidth>(addend) && aligned_to<kWidth>(y); }
   template <int N>
+  struct Values {
+    Vec<T, N> x, before;
+  };
+  template <int N>
   VTL_DEVICE NothingKept kept(int64_t) const {
     return {};
   }
   template <int N>
-  VTL_DEVICE Floats<N> at(int64_t i, NothingKept) const {
-    Floats<N> value = load_floats<N>(x + i);
-    const Floats<N> before = load_floats_or_zero<N>(addend, i);
+  VTL_DEVICE Values<N> read(int64_t i, NothingKept) const {
+    return {load_vec<N>(x + i), load_vec_or_zero<N>(addend, i)};
+  }
+  template <int N>
+  VTL_DEVICE Floats<N> at(int64_t i, NothingKept, const Values<N>& values) const {
+    Floats<N> value = floats_of(values.x);
+    const Floats<N> before = floats_of(values.before);
     VTL_UNROLL
     for (int k = 0; k < N; ++k) value[k] = value[k] * alpha + before[k];
     store_floats(y + i, value);
@@ -52,21 +60,29 @@ struct ScaleColumns {
            aligned_to<kWidth>(factor) && aligned_to<kWidth>(y);
   }
   template <int N>
+  struct Values {
+    Vec<T, N> x, other, before;
+  };
+  template <int N>
   VTL_DEVICE Floats<N> kept(int64_t c) const {
     return y ? load_floats<N>(factor + c) : Floats<N>{};
   }
   template <int N>
-  VTL_DEVICE Floats<N> at(int64_t i, const Floats<N>& factors) const {
-    const Floats<N> value = load_floats<N>(x + i);
-    Floats<N> product = load_floats_or_zero<N>(other, i);
-    VTL_UNROLL
-    for (int k = 0; k < N; ++k) product[k] *= value[k];
+  VTL_DEVICE Values<N> read(int64_t i, const Floats<N>&) const {
+    return {load_vec<N>(x + i), load_vec_or_zero<N>(other, i), load_vec_or_zero<N>(addend, i)};
+  }
+  template <int N>
+  VTL_DEVICE Floats<N> at(int64_t i, const Floats<N>& factors, const Values<N>& values) const {
+    const Floats<N> value = floats_of(values.x);
     if (y) {
-      Floats<N> scaled = load_floats_or_zero<N>(addend, i);
+      Floats<N> scaled = floats_of(values.before);
       VTL_UNROLL
       for (int k = 0; k < N; ++k) scaled[k] += value[k] * factors[k];
       store_floats(y + i, scaled);
     }
+    Floats<N> product = floats_of(values.other);
+    VTL_UNROLL
+    for (int k = 0; k < N; ++k) product[k] *= value[k];
     return product;
   }
 };

@@ -6,7 +6,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "vtl/core/parallel.h"
+#include "vtl/core/context.h"
+#include "vtl/tests/harness/devices.h"
 #include "vtl/tests/harness/op_case.h"
 
 namespace {
@@ -53,6 +54,13 @@ void for_each_element(const CopyDims& d, F&& visit) {
   }
 }
 
+template <class T>
+Tensor to_bytes(const std::vector<T>& values, Device device) {
+  const auto bytes = std::as_bytes(std::span(values));
+  return Tensor::from_bytes(bytes, {static_cast<int64_t>(bytes.size())}, DType::u8, device);
+}
+
+// With the elements numbered in `from`, and 77 wherever nothing is written.
 template <class Element>
 void check_copy(const CopyDims& d, int64_t from_count, int64_t to_count, int64_t from_start = 0) {
   std::vector<Element> from(static_cast<size_t>(from_count)), expected(static_cast<size_t>(to_count), Element{77}),
@@ -60,9 +68,16 @@ void check_copy(const CopyDims& d, int64_t from_count, int64_t to_count, int64_t
   std::iota(from.begin(), from.end(), Element{1});
   for_each_element(
       d, [&](int64_t f, int64_t t) { expected[static_cast<size_t>(t)] = from[static_cast<size_t>(from_start + f)]; });
-  Stream stream(Device::cpu());
-  kernels::copy_strided(stream, sizeof(Element), from.data() + from_start, got.data(), d);
-  CHECK(got == expected);
+  for (const Device& device : devices()) {
+    CAPTURE(to_string(device));
+    Stream stream(device);
+    const StreamScope scope(stream);
+    const Tensor x = to_bytes(from, device), y = to_bytes(got, device);
+    kernels::copy_strided(stream, sizeof(Element), static_cast<const Element*>(x.data()) + from_start, y.data(), d);
+    std::vector<Element> copied(expected.size());
+    y.copy_to_host(std::as_writable_bytes(std::span(copied)));
+    CHECK(copied == expected);
+  }
 }
 
 void check_every_size(const CopyDims& d, int64_t from_count, int64_t to_count, int64_t from_start = 0) {
@@ -103,62 +118,79 @@ TEST_CASE("slices, broadcasts, reversed axes and gaps are strides like others") 
   SUBCASE("more than one chunk") {
     check_every_size(permutation({130, 257, 3}, {1, 2, 0}), 130 * 257 * 3, 130 * 257 * 3);
   }
+  SUBCASE("wide elements in rows, and rows that are not") {
+    for (const int64_t gap : {0, 1, 4, 16}) check_every_size(make_dims({3, 96}, {96 + gap, 1}, {96, 1}), 400, 288);
+  }
+  SUBCASE("a transposition of one short axis, and with a gap behind each element") {
+    check_every_size(make_dims({3, 700}, {1, 3}, {700, 1}), 2100, 2100);
+    check_every_size(make_dims({70, 9, 5}, {45, 1, 9}, {45, 5, 1}), 3150, 3150);
+    check_every_size(make_dims({65, 66}, {1, 65}, {132, 2}), 4290, 8580);
+  }
   SUBCASE("one long row") { check_every_size(make_dims({70001}, {1}, {1}), 70001, 70001); }
 }
 
 TEST_CASE("a strided sum adds where there is an addend and copies where there is none") {
-  const CopyDims d = permutation({6, 35, 20}, {2, 0, 1});
-  const int64_t count = 6 * 35 * 20;
-  for (const auto dtype : {DType::f32, DType::bf16}) {
-    const Values from = rounded(random_values("from", count), dtype),
-                 base = rounded(random_values("base", count), dtype);
-    Values copied(base.size()), added = base;
-    for_each_element(d, [&](int64_t f, int64_t t) {
-      copied[static_cast<size_t>(t)] = from[static_cast<size_t>(f)];
-      added[static_cast<size_t>(t)] += from[static_cast<size_t>(f)];
-    });
-    const Tensor x = to_tensor(from, {count}, dtype), addend = to_tensor(base, {count}, dtype), out = empty_like(x);
-    Stream stream(Device::cpu());
-    kernels::copy_strided_add(stream, dtype, x.data(), {out.data(), nullptr}, d);
-    CHECK(to_values(out) == copied);
-    kernels::copy_strided_add(stream, dtype, x.data(), {out.data(), addend.data()}, d);
-    CHECK(to_values(out) == rounded(added, dtype));
-    kernels::copy_strided_add(stream, dtype, x.data(), {addend.data(), addend.data()}, d);
-    CHECK(to_values(addend) == rounded(added, dtype));
-    kernels::copy_strided_add(stream, dtype, x.data(), {}, d);
-  }
+  const int64_t count = 6 * 35 * 24;
+  const CopyDims transposed = permutation({6, 35, 24}, {2, 0, 1}), in_rows = permutation({6, 35, 24}, {1, 0, 2});
+  for (const CopyDims& d : {transposed, in_rows})
+    for (const Device& device : devices())
+      for (const auto dtype : {DType::f32, DType::bf16}) {
+        const Values from = rounded(random_values("from", count), dtype),
+                     base = rounded(random_values("base", count), dtype);
+        Values copied(base.size()), added = base;
+        for_each_element(d, [&](int64_t f, int64_t t) {
+          copied[static_cast<size_t>(t)] = from[static_cast<size_t>(f)];
+          added[static_cast<size_t>(t)] += from[static_cast<size_t>(f)];
+        });
+        Stream stream(device);
+        const StreamScope scope(stream);
+        const Tensor x = to_tensor(from, {count}, dtype, device), addend = to_tensor(base, {count}, dtype, device);
+        const Tensor out = empty_like(x);
+        kernels::copy_strided_add(stream, dtype, x.data(), {out.data(), nullptr}, d);
+        CHECK(to_values(out) == copied);
+        kernels::copy_strided_add(stream, dtype, x.data(), {out.data(), addend.data()}, d);
+        CHECK(to_values(out) == rounded(added, dtype));
+        kernels::copy_strided_add(stream, dtype, x.data(), {addend.data(), addend.data()}, d);
+        CHECK(to_values(addend) == rounded(added, dtype));
+        kernels::copy_strided_add(stream, dtype, x.data(), {}, d);
+      }
 }
 
 TEST_CASE("casts round to nearest even and widen exactly") {
-  Stream stream(Device::cpu());
-  for (const int64_t count : {0, 1, 31, 33, 40000}) {
-    const Values values = rounded(random_values("cast", count, -1e4, 1e4), DType::f32);
-    const Tensor f32 = to_tensor(values, {count}, DType::f32),
-                 narrow = Tensor::empty({count}, DType::bf16, Device::cpu());
-    const Tensor wide = empty_like(f32);
-    kernels::cast(stream, DType::f32, f32.data(), DType::bf16, narrow.data(), count);
-    CHECK(to_values(narrow) == rounded(values, DType::bf16));
-    kernels::cast(stream, DType::bf16, narrow.data(), DType::f32, wide.data(), count);
-    CHECK(to_values(wide) == rounded(values, DType::bf16));
-    kernels::cast(stream, DType::f32, f32.data(), DType::f32, wide.data(), count);
-    CHECK(to_values(wide) == values);
-  }
-  std::vector<uint8_t> bytes(256);
-  std::iota(bytes.begin(), bytes.end(), uint8_t{0});
-  std::vector<float> floats(256);
-  std::vector<bf16> narrow(256);
-  kernels::cast(stream, DType::u8, bytes.data(), DType::f32, floats.data(), 256);
-  kernels::cast(stream, DType::u8, bytes.data(), DType::bf16, narrow.data(), 256);
-  for (int i = 0; i < 256; ++i) {
-    CHECK(floats[i] == i);
-    CHECK(static_cast<float>(narrow[i]) == i);  // 8 bits fit
+  std::vector<uint8_t> all_bytes(256);
+  std::iota(all_bytes.begin(), all_bytes.end(), uint8_t{0});
+  const Values all = [&] { return Values(all_bytes.begin(), all_bytes.end()); }();
+  for (const Device& device : devices()) {
+    CAPTURE(to_string(device));
+    Stream stream(device);
+    const StreamScope scope(stream);
+    for (const int64_t count : {0, 1, 31, 33, 40000}) {
+      const Values values = rounded(random_values("cast", count, -1e4, 1e4), DType::f32);
+      const Tensor f32 = to_tensor(values, {count}, DType::f32, device), wide = empty_like(f32);
+      const Tensor narrow = Tensor::empty({count}, DType::bf16, device);
+      kernels::cast(stream, DType::f32, f32.data(), DType::bf16, narrow.data(), count);
+      CHECK(to_values(narrow) == rounded(values, DType::bf16));
+      kernels::cast(stream, DType::bf16, narrow.data(), DType::f32, wide.data(), count);
+      CHECK(to_values(wide) == rounded(values, DType::bf16));
+      kernels::cast(stream, DType::f32, f32.data(), DType::f32, wide.data(), count);
+      CHECK(to_values(wide) == values);
+    }
+    const Tensor bytes = to_bytes(all_bytes, device);
+    for (const DType dtype : {DType::f32, DType::bf16}) {  // 8 bits fit both
+      const Tensor numbers = Tensor::empty({256}, dtype, device);
+      kernels::cast(stream, DType::u8, bytes.data(), dtype, numbers.data(), 256);
+      CHECK(to_values(numbers) == all);
+    }
   }
 }
 
 TEST_CASE("a NaN stays one when it is cast") {
-  Stream stream(Device::cpu());
-  const std::vector<float> values(17, NAN);
-  std::vector<bf16> narrow(17);
-  kernels::cast(stream, DType::f32, values.data(), DType::bf16, narrow.data(), 17);
-  for (const bf16 v : narrow) CHECK(std::isnan(static_cast<float>(v)));
+  for (const Device& device : devices()) {
+    Stream stream(device);
+    const StreamScope scope(stream);
+    const Tensor values = to_tensor(Values(17, NAN), {17}, DType::f32, device);
+    const Tensor narrow = Tensor::empty({17}, DType::bf16, device);
+    kernels::cast(stream, DType::f32, values.data(), DType::bf16, narrow.data(), 17);
+    for (const double v : to_values(narrow)) CHECK(std::isnan(v));
+  }
 }

@@ -1,6 +1,7 @@
 #include "vtl/kernels/copy/copy.h"
 
 #include "vtl/core/parallel.h"
+#include "vtl/kernels/copy/copy_plan.h"
 #include "vtl/kernels/cpu/bytes.h"
 
 namespace vtl::kernels::VTL_CPU {
@@ -11,71 +12,20 @@ constexpr int64_t kGrain = 1 << 14;
 // The side of a square of a transposition: its lines stay in the first-level cache while they are read across.
 constexpr int64_t kTile = 32;
 
-VTL_INLINE int64_t magnitude(int64_t x) { return x < 0 ? -x : x; }
 VTL_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-struct Axis {
-  int64_t extent, from, to;
-};
-
-// Axes from the largest stride of `to` down to the smallest, without those of extent 1, neighbours merged where both
-// sides allow. A last axis is always there.
-struct Plan {
-  Axis axes[kMaxDims + 1];
-  int rank = 0;
-  bool empty = false;
-};
-
-VTL_INLINE Plan make_plan(const CopyDims& d) {
-  Plan plan;
-  for (int k = 0; k < d.rank; ++k) {
-    if (d.extent[k] == 0) plan.empty = true;
-    if (d.extent[k] == 1) continue;
-    const Axis axis{d.extent[k], d.from_stride[k], d.to_stride[k]};
-    int at = plan.rank++;
-    for (; at > 0 && magnitude(plan.axes[at - 1].to) < magnitude(axis.to); --at) plan.axes[at] = plan.axes[at - 1];
-    plan.axes[at] = axis;
-  }
-  int kept = 0;
-  for (int k = 0; k < plan.rank; ++k) {
-    const Axis axis = plan.axes[k];
-    if (kept > 0) {
-      Axis& outer = plan.axes[kept - 1];
-      if (outer.from == axis.from * axis.extent && outer.to == axis.to * axis.extent) {
-        outer = {outer.extent * axis.extent, axis.from, axis.to};
-        continue;
-      }
-    }
-    plan.axes[kept++] = axis;
-  }
-  plan.rank = kept;
-  if (plan.rank == 0) plan.axes[plan.rank++] = {1, 1, 1};
-  return plan;
-}
 
 // run(to, from, count, to_step, from_step) for runs of elements that cover everything once, on all threads: element k
 // of a run is at to + k * to_step and from + k * from_step.
 template <class F>
 VTL_INLINE void for_runs(const CopyDims& dims, F&& run) {
-  Plan plan = make_plan(dims);
+  CopyPlan plan = make_copy_plan(dims);
   if (plan.empty) return;
-  const Axis run_axis = plan.axes[--plan.rank];
   // Beside the axis of the runs one more makes up a task: where `from` is contiguous along another axis, that one, and
   // squares of both are read; otherwise the next one.
-  int second = plan.rank - 1;
-  bool square = false;
-  for (int k = 0; k < plan.rank; ++k)
-    if (plan.axes[k].from != 0 && magnitude(plan.axes[k].from) < magnitude(run_axis.from) &&
-        (!square || magnitude(plan.axes[k].from) < magnitude(plan.axes[second].from))) {
-      second = k;
-      square = true;
-    }
-  Axis across{1, 0, 0};
-  if (second >= 0) {
-    across = plan.axes[second];
-    for (int k = second; k + 1 < plan.rank; ++k) plan.axes[k] = plan.axes[k + 1];
-    --plan.rank;
-  }
+  const int transposed = transposed_axis(plan);
+  const bool square = transposed >= 0;
+  const CopyAxis run_axis = plan.take(plan.rank - 1);
+  const CopyAxis across = plan.rank == 0 ? CopyAxis{1, 0, 0} : plan.take(square ? transposed : plan.rank - 1);
   const int64_t length = smaller(run_axis.extent, square ? kTile : kGrain);
   const int64_t runs = smaller(across.extent, square ? kTile : kGrain / length + 1);
   const int64_t pieces = (run_axis.extent + length - 1) / length, bands = (across.extent + runs - 1) / runs;

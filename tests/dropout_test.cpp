@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <memory>
 
 #include "vtl/core/context.h"
 #include "vtl/core/error.h"
@@ -10,6 +11,7 @@
 #include "vtl/core/step_state.h"
 #include "vtl/kernels/drop_path/drop_path.h"
 #include "vtl/kernels/dropout/dropout.h"
+#include "vtl/tests/harness/devices.h"
 #include "vtl/tests/harness/op_case.h"
 
 namespace {
@@ -33,12 +35,27 @@ StepState some_step() {
   return s;
 }
 
+Tensor on_device(const StepState& s, Device device) {
+  const auto bytes = std::as_bytes(std::span(&s, 1));
+  return Tensor::from_bytes(bytes, {static_cast<int64_t>(bytes.size())}, DType::u8, device);
+}
+const StepState* state_in(const Tensor& bytes) { return static_cast<const StepState*>(bytes.data()); }
+
+// run(inputs) with the state in the context, in the memory of the inputs' device.
+template <class F>
+auto with_state(const StepState& s, F run) {
+  return [s, run, kept = std::make_shared<Tensor>()](const std::vector<Tensor>& in) {
+    *kept = on_device(s, in[0].device());  // until the backward pass is over
+    const StepScope step(state_in(*kept));
+    return run(in);
+  };
+}
+
 }  // namespace
 
 TEST_CASE("dropout zeroes the elements that its numbers say and scales the others") {
   const StepState state = some_step();
   const TrainingScope training;
-  const StepScope step(&state);
   for (const int64_t count : {0, 1, 31, 33, 1000, 70001}) {
     OpCase op;
     op.name = concat("dropout ", count);
@@ -49,7 +66,7 @@ TEST_CASE("dropout zeroes the elements that its numbers say and scales the other
         y[i] = number(RandomStream::dropout, 5, state, i) >= 0.3f ? y[i] / (1 - 0.3) : 0;
       return y;
     };
-    op.run = [](const auto& in) { return layers::dropout(in[0], {0.3f, 5}); };
+    op.run = with_state(state, [](const auto& in) { return layers::dropout(in[0], {0.3f, 5}); });
     examine(op);
   }
 }
@@ -57,7 +74,6 @@ TEST_CASE("dropout zeroes the elements that its numbers say and scales the other
 TEST_CASE("drop_path keeps or drops whole samples and adds the residual") {
   const StepState state = some_step();
   const TrainingScope training;
-  const StepScope step(&state);
   for (const auto& [batch, count] : {std::pair<int64_t, int64_t>{1, 1}, {0, 3}, {13, 31}, {6, 33}, {3, 40000}}) {
     OpCase op;
     op.name = concat("drop_path ", batch, "x", count);
@@ -69,24 +85,31 @@ TEST_CASE("drop_path keeps or drops whole samples and adds the residual") {
           y[i] += in[0][i] / (1 - 0.4);
       return y;
     };
-    op.run = [](const auto& in) { return layers::drop_path(in[0], {0.4f, 9}, in[1]); };
+    op.run = with_state(state, [](const auto& in) { return layers::drop_path(in[0], {0.4f, 9}, in[1]); });
     examine(op);
   }
 }
 
 TEST_CASE("masks are fixed by seed, step, micro-batch, layer and global index, and by nothing else") {
-  const std::vector<float> ones(1000, 1.0f);
+  const auto mask_on = [&](Device device, const StepState& s, uint32_t layer, int64_t first, int64_t count) {
+    Stream stream(device);
+    const StreamScope scope(stream);
+    const Tensor y = to_tensor(Values(static_cast<size_t>(count), 1), {count}, DType::f32, device);
+    const Tensor state = on_device(s, device);
+    kernels::dropout_forward(stream, DType::f32, y.data(), y.data(), state_in(state), {count, 0.5f, layer, first});
+    return to_values(y);
+  };
   const auto mask = [&](const StepState& s, uint32_t layer, int64_t first, int64_t count) {
-    std::vector<float> y(static_cast<size_t>(count));
-    kernels::dropout_forward(stream(), DType::f32, ones.data(), y.data(), &s, {count, 0.5f, layer, first});
-    return y;
+    return mask_on(Device::cpu(), s, layer, first, count);
   };
   const StepState s = some_step();
   const auto whole = mask(s, 1, 0, 1000);
-  for (const int64_t first : {0, 1, 3, 64, 333}) {
-    const auto part = mask(s, 1, first, 500);
-    CHECK(std::equal(part.begin(), part.end(), whole.begin() + first));
-  }
+  for (const Device& device : devices())
+    for (const int64_t first : {0, 1, 3, 64, 333}) {
+      CAPTURE(to_string(device));
+      const auto part = mask_on(device, s, 1, first, 500);
+      CHECK(std::equal(part.begin(), part.end(), whole.begin() + first));
+    }
   StepState seed = s, step = s, micro = s;
   ++seed.seed, ++step.step, ++micro.micro_batch;
   for (const auto& other :

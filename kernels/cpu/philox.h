@@ -2,19 +2,9 @@
 #pragma once
 
 #include "vtl/core/rng.h"
-#include "vtl/core/step_state.h"
 #include "vtl/kernels/cpu/vec.h"
 
 namespace vtl::kernels::VTL_CPU {
-
-// The key of one layer's numbers in one micro-batch: the first two words of philox(counter, step << 32 | micro_batch,
-// seed).
-VTL_INLINE uint64_t step_key(const StepState& state, uint64_t counter) {
-  const uint64_t when =
-      static_cast<uint64_t>(state.step) << 32 | (static_cast<uint64_t>(state.micro_batch) & 0xffffffffu);
-  const Philox4 words = philox(counter, when, state.seed);
-  return static_cast<uint64_t>(words.v[1]) << 32 | words.v[0];
-}
 
 typedef uint64_t vwide __attribute__((vector_size(kLanes * 4)));  // half as many lanes, twice as wide
 

@@ -1,5 +1,5 @@
 #include "vtl/kernels/cpu/columns.h"
-#include "vtl/kernels/cpu/philox.h"
+#include "vtl/kernels/drop.h"
 #include "vtl/kernels/drop_path/drop_path.h"
 
 // This file has a copy for __AVX512BF16__, where vec.h narrows to bf16 in one instruction.
@@ -10,7 +10,8 @@ namespace {
 // y[b,i] = addend[b,i] + (kept ? x[b,i] / (1 - p) : 0)
 template <class T>
 void drop(const T* x, const T* addend, T* y, const StepState& state, DropPathDims d) {
-  const uint64_t counter = random_counter(RandomStream::drop_path, d.layer), key = step_key(state, counter);
+  const uint64_t counter = random_counter(RandomStream::drop_path, d.layer);
+  const uint64_t key = step_key(state.seed, state.step, state.micro_batch, counter);
   const float scale = 1.0f / (1.0f - d.p);
   const int64_t pieces = (d.count + kElementGrain - 1) / kElementGrain;
   parallel_chunks(d.batch * pieces, [&](int64_t task) {

@@ -1,5 +1,6 @@
 #include "vtl/kernels/cpu/columns.h"
 #include "vtl/kernels/cpu/philox.h"
+#include "vtl/kernels/drop.h"
 #include "vtl/kernels/dropout/dropout.h"
 
 // This file has a copy for __AVX512BF16__, where vec.h narrows to bf16 in one instruction.
@@ -10,7 +11,8 @@ namespace {
 // y[i] = addend[i] + (kept ? x[i] / (1 - p) : 0)
 template <class T>
 void drop(const T* x, const T* addend, T* y, const StepState& state, DropoutDims d) {
-  const uint64_t counter = random_counter(RandomStream::dropout, d.layer), key = step_key(state, counter);
+  const uint64_t counter = random_counter(RandomStream::dropout, d.layer);
+  const uint64_t key = step_key(state.seed, state.step, state.micro_batch, counter);
   const float scale = 1.0f / (1.0f - d.p);
   // Blocks of random numbers lie on multiples of kPhiloxBlock of the global index.
   parallel_for(d.count, kElementGrain, [&](int64_t begin, int64_t end) {

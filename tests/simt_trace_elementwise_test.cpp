@@ -1,5 +1,10 @@
+#include "vtl/core/step_state.h"
+#include "vtl/kernels/activation/activation.h"
 #include "vtl/kernels/add/add.h"
 #include "vtl/kernels/bias/bias.h"
+#include "vtl/kernels/drop_path/drop_path.h"
+#include "vtl/kernels/dropout/dropout.h"
+#include "vtl/kernels/fold_batchnorm/fold_batchnorm.h"
 #include "vtl/kernels/scale/scale.h"
 #include "vtl/tests/harness/simt_cost.h"
 
@@ -61,6 +66,70 @@ TEST_CASE("trace: scale, layer_scale and gate have no races and move what they m
                [&] { kernels::gate_forward(simt.stream(), dtype, x.data(), gate.data(), y.data(), dims); });
     check_cost("gate backward", 3 * all * size + 2 * batch * cols * size, [&] {
       kernels::gate_backward(simt.stream(), dtype, dy.data(), x.data(), gate.data(), {y.data()}, {dgate.data()}, dims);
+    });
+  }
+}
+
+TEST_CASE("trace: activations have no races and move what they must") {
+  Simt simt;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const int64_t size = bytes_of(dtype), rows = 2 * 197, cols = 768, all = rows * cols;
+    const auto kind = kernels::Activation::gelu_erf;
+    const Tensor x = simt.zeros(all, dtype), dy = simt.zeros(all, dtype), y = simt.zeros(all, dtype);
+    const Tensor bias = simt.zeros(cols);
+    const float* const no_bias = nullptr;
+    for (const float* b : {no_bias, static_cast<const float*>(bias.f32())}) {
+      const int64_t extra = b ? cols * 4 : 0;
+      check_cost("activation forward", 2 * all * size + extra, [&] {
+        kernels::activation_forward(simt.stream(), dtype, kind, x.data(), b, y.data(), {rows, cols});
+      });
+      check_cost("activation backward", 3 * all * size + extra, [&] {
+        kernels::activation_backward(simt.stream(), dtype, kind, dy.data(), x.data(), b, nullptr, {y.data()}, {},
+                                     {rows, cols});
+      });
+      check_cost("activation backward with the gradient of a bias", 3 * all * size + extra + cols * 4, [&] {
+        kernels::activation_backward(simt.stream(), dtype, kind, dy.data(), x.data(), b, nullptr, {y.data()},
+                                     {bias.data()}, {rows, cols});
+      });
+    }
+  }
+}
+
+TEST_CASE("trace: dropout and drop_path have no races and move what they must") {
+  Simt simt;
+  const Tensor bytes = simt.zeros(sizeof(StepState), DType::u8);
+  const auto* step = static_cast<const StepState*>(bytes.data());
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const int64_t size = bytes_of(dtype), batch = 8, count = 49 * 768, all = batch * count;
+    const Tensor x = simt.zeros(all, dtype), y = simt.zeros(all, dtype), residual = simt.zeros(all, dtype);
+    check_cost("dropout", 2 * all * size, [&] {
+      kernels::dropout_forward(simt.stream(), dtype, x.data(), y.data(), step, {all, 0.1f, 1});
+    });
+    check_cost("dropout backward", 3 * all * size, [&] {
+      kernels::dropout_backward(simt.stream(), dtype, x.data(), {y.data(), residual.data()}, step, {all, 0.1f, 1});
+    });
+    check_cost("drop_path", 3 * all * size, [&] {
+      kernels::drop_path_forward(simt.stream(), dtype, x.data(), residual.data(), y.data(), step, {batch, count, 0, 1});
+    });
+    check_cost(  // all but surely dropped: x is not read, and what is added to itself not even that
+        "drop_path of dropped samples", 2 * all * size, [&] {
+          kernels::drop_path_forward(simt.stream(), dtype, x.data(), residual.data(), y.data(), step,
+                                     {batch, count, 0.999f, 1});
+          kernels::drop_path_backward(simt.stream(), dtype, x.data(), {y.data(), y.data()}, step,
+                                      {batch, count, 0.999f, 1});
+        });
+  }
+}
+
+TEST_CASE("trace: fold_batchnorm has no races and moves what it must") {
+  Simt simt;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const int64_t rows = 64, columns = 9 * 64;
+    const Tensor w = simt.zeros(rows * columns, dtype), folded = simt.zeros(rows * columns, dtype);
+    const Tensor ones = simt.zeros(rows), bias = simt.zeros(rows);
+    check_cost("fold_batchnorm", 2 * rows * columns * bytes_of(dtype) + 2 * rows * 4, [&] {
+      kernels::fold_batchnorm(simt.stream(), dtype, w.data(), nullptr, {ones.f32(), ones.f32(), ones.f32(), ones.f32()},
+                              folded.data(), bias.f32(), {rows, columns, 1e-5f});
     });
   }
 }

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -8,6 +9,7 @@
 
 #include "vtl/core/context.h"
 #include "vtl/core/error.h"
+#include "vtl/kernels/gemm/activate_rows.h"
 #include "vtl/kernels/gemm/gemm.h"
 #include "vtl/tests/harness/activation_value.h"
 #include "vtl/tests/harness/devices.h"
@@ -30,13 +32,14 @@ struct Case {
   bool scale = false, bias = false, residual = false, in_place = false, preactivation = false;
   Activation activation = Activation::none;
   bool packed = false;
+  int64_t slice = 0;  // of k, from other memory
 };
 
 std::string to_string(const Case& t, DType in, DType out) {
   return concat(t.m, " x ", t.n, " x ", t.k, " batch ", t.batch, " transposes ", int(t.a), int(t.b), " ", name(in),
                 " -> ", name(out), " activation ", int(t.activation), t.residual ? " residual" : "",
                 t.in_place ? " in place" : "", t.preactivation ? " preactivation" : "", t.scale ? " scale" : "",
-                t.packed ? " packed" : "");
+                t.packed ? " packed" : "", " slice ", t.slice);
 }
 
 // One product against its definition, on every device. What lies between the rows of C must stay as it was.
@@ -48,6 +51,9 @@ void check_product(const Case& t, DType in, DType out) {
   const int64_t b_count = t.shared_b ? 1 : t.batch;
   const Values a = test::rounded(test::random_values("a", t.batch * a_size), in);
   const Values b = test::rounded(test::random_values("b", b_count * b_size), in);
+  const int64_t a2_stride = (at ? t.m : t.slice) + t.extra, b2_stride = (bt ? t.slice : t.n) + t.extra;
+  const Values a2 = test::rounded(test::random_values("a2", (at ? t.slice : t.m) * a2_stride), in);
+  const Values b2 = test::rounded(test::random_values("b2", (bt ? t.n : t.slice) * b2_stride), in);
   const Values scale = test::rounded(test::random_values("scale", t.n, 0.5, 1.5), DType::f32);
   const Values bias = test::rounded(test::random_values("bias", t.n), DType::f32);
   const Values residual = test::rounded(test::random_values("residual", t.batch * c_size), out);
@@ -60,6 +66,8 @@ void check_product(const Case& t, DType in, DType out) {
         for (int64_t k = 0; k < t.k; ++k)
           sum += a[s * a_size + (at ? k * a_stride + i : i * a_stride + k)] *
                  b[(t.shared_b ? 0 : s * b_size) + (bt ? j * b_stride + k : k * b_stride + j)];
+        for (int64_t k = 0; k < t.slice; ++k)
+          sum += a2[at ? k * a2_stride + i : i * a2_stride + k] * b2[bt ? j * b2_stride + k : k * b2_stride + j];
         const int64_t at_c = s * c_size + i * c_stride + j;
         sum *= t.alpha;
         if (t.scale) sum *= scale[j];
@@ -72,7 +80,7 @@ void check_product(const Case& t, DType in, DType out) {
   // f32: rounding of k products of size 1.5^2 each, as a random walk. bf16: what the naive computation loses when it
   // rounds the sum and the result (half an ulp, 2^-9, each), doubled.
   const double magnitude = std::max(test::max_abs(expected_before), test::max_abs(expected));
-  const double sums = 8 * std::numeric_limits<float>::epsilon() * std::sqrt(double(t.k) + 1) * 2.25 *
+  const double sums = 8 * std::numeric_limits<float>::epsilon() * std::sqrt(double(t.k + t.slice) + 1) * 2.25 *
                       std::max(1.0, std::fabs(t.alpha)) * 1.5;
   const double activations = 1e-6 * magnitude;
   const double tolerance = sums + activations + (out == DType::bf16 ? 0x1p-7 * magnitude : 0);
@@ -85,6 +93,7 @@ void check_product(const Case& t, DType in, DType out) {
       return test::to_tensor(values, {static_cast<int64_t>(values.size())}, dtype, device);
     };
     const Tensor ta = to_device(a, in), tb = to_device(b, in), t_residual = to_device(residual, out);
+    const Tensor ta2 = to_device(a2, in), tb2 = to_device(b2, in);
     const Tensor t_scale = to_device(scale, DType::f32), t_bias = to_device(bias, DType::f32);
     const Tensor c = to_device(residual, out), before = to_device(residual, out);
     Epilogue epilogue;
@@ -96,7 +105,8 @@ void check_product(const Case& t, DType in, DType out) {
     const Matrix ma{ta.data(), in, a_stride, t.a, a_size}, mb{tb.data(), in, b_stride, t.b, t.shared_b ? 0 : b_size};
     const GemmDims dims{t.m, t.n, t.k, t.batch};
     const PackedWeightPtr packed = t.packed ? gemm_pack(stream, mb, dims) : nullptr;
-    gemm(stream, ma, mb, {c.data(), out, c_stride, c_size}, dims, static_cast<float>(t.alpha), epilogue, packed.get());
+    gemm(stream, ma, mb, {c.data(), out, c_stride, c_size}, dims, static_cast<float>(t.alpha), epilogue, packed.get(),
+         {{ta2.data(), in, a2_stride, t.a}, {tb2.data(), in, b2_stride, t.b}, t.slice});
     CHECK(test::max_difference(test::to_values(c), expected) <= tolerance);
     if (t.preactivation) CHECK(test::max_difference(test::to_values(before), expected_before) <= tolerance);
   }
@@ -199,6 +209,42 @@ TEST_CASE("a packed weight gives the same products, also for another number of r
   CHECK(test::max_difference(test::to_values(plain), test::to_values(from_packed)) <= 1e-4);
 }
 
+TEST_CASE("a slice of other memory is summed with the rest") {
+  for (const auto a : {Transpose::no, Transpose::yes})
+    for (const auto b : {Transpose::no, Transpose::yes})
+      for (const int64_t rank : {1, 4, 8, 70}) {
+        Case t{33, 40, 100};
+        t.a = a;
+        t.b = b;
+        t.slice = rank;
+        t.alpha = 0.5;
+        check_dtypes(t);
+        t.scale = t.bias = t.residual = t.preactivation = true;
+        t.activation = Activation::silu;
+        t.extra = 1;
+        check_dtypes(t);
+      }
+}
+
+// What decides on a GPU how a product is cut.
+TEST_CASE("products of few rows or columns, or a long k, match their definition") {
+  const auto check_transposed = [](Case t) {
+    for (const auto transpose : {Transpose::no, Transpose::yes}) {
+      t.a = transpose;
+      t.b = transpose == Transpose::no ? Transpose::yes : Transpose::no;
+      check_dtypes(t);
+    }
+  };
+  Case t{300, 24, 500};
+  t.residual = true;
+  check_transposed(t);
+  check_transposed({9, 516, 1300});
+  t = {70, 66, 1700};
+  t.bias = t.residual = t.in_place = true;
+  t.activation = Activation::relu;
+  check_transposed(t);
+}
+
 TEST_CASE("real products of a ViT match their definition") {
   Case t{394, 384, 192};
   t.b = Transpose::yes;
@@ -217,4 +263,23 @@ TEST_CASE("a product of dtypes that no kernel has is refused") {
                   Error);
   CHECK_THROWS_AS(gemm(stream, {value, DType::f32, 1}, {value, DType::f32, 1}, {value, DType::bf16, 1}, {1, 1, 1}),
                   Error);
+}
+
+TEST_CASE("an activation of rows leaves what lies between them") {
+  for (const Device device : test::devices())
+    for (const DType dtype : {DType::f32, DType::bf16})
+      for (const auto& [rows, cols, stride] : {std::array<int64_t, 3>{7, 16, 16}, {5, 24, 32}, {3, 9, 10}, {0, 4, 4}}) {
+        CAPTURE(to_string(device));
+        CAPTURE(cols);
+        Stream stream(device);
+        const StreamScope scope(stream);
+        const Values x = test::rounded(test::random_values("x", rows * stride), dtype);
+        Values expected = x;
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t c = 0; c < cols; ++c)
+            expected[r * stride + c] = activation_value(Activation::silu, x[r * stride + c]);
+        const Tensor y = test::to_tensor(x, {rows * stride}, dtype, device);
+        activate_rows(stream, Activation::silu, dtype, y.data(), y.data(), rows, cols, stride);
+        CHECK(test::max_difference(test::to_values(y), expected) <= (dtype == DType::bf16 ? 0x1p-8 : 0x1p-20));
+      }
 }

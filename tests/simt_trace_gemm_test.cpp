@@ -1,5 +1,6 @@
 // Races and costs of the kernels of gemm on the emulated device.
 #include "vtl/core/error.h"
+#include "vtl/kernels/device/matrix.h"
 #include "vtl/kernels/gemm/activate_rows.h"
 #include "vtl/kernels/gemm/gemm.h"
 #include "vtl/tests/harness/simt_cost.h"
@@ -8,6 +9,7 @@ namespace {
 
 using namespace vtl;
 using namespace vtl::kernels;
+using namespace vtl::kernels::simt;
 using test::check_cost;
 using test::CostLimits;
 using test::Simt;
@@ -40,7 +42,7 @@ void check_product(const Product& t, DType in, DType out) {
   if (t.fused) least += bytes_of(out, 2 * c.numel()) + bytes_of(DType::f32, d.n);
   least += bytes_of(DType::f32, 2 * t.partials * c.numel());
   check_cost(concat(t.what, " ", name(in), " -> ", name(out)), least, [&] {
-    gemm(simt.stream(), ma, mb, {c.data(), out, d.n, d.m * d.n}, d, 1, epilogue);
+    kernels::gemm(simt.stream(), ma, mb, {c.data(), out, d.n, d.m * d.n}, d, 1, epilogue);
   });
 }
 
@@ -59,4 +61,43 @@ TEST_CASE("trace: gemm reads its operands once, in whole sectors and without ban
       check_dtypes({"tall tiles", {256, 16, 96}, a, b});
       check_dtypes({"wide tiles", {16, 256, 96}, a, b});
     }
+}
+
+TEST_CASE("trace: large tiles, too") {
+  const auto check_tiles = []<class T, Major A, Major B>() {
+    Simt simt;
+    const DType dtype = dtype_of<T>::value;
+    const int size = 256, depth = 128;
+    const Tensor a = simt.zeros(size * depth, dtype), b = simt.zeros(size * depth, dtype),
+                 c = simt.zeros(size * size, dtype);
+    const auto source = [&]<Major M>(const Tensor& x) {
+      return MatrixSource<T, M>{{static_cast<const T*>(x.data()), M == Major::k ? depth : size, depth}, size};
+    };
+    const EpilogueOut out{{}, c.data(), dtype, 1, size, size};
+    check_cost("large tiles", static_cast<int64_t>(a.bytes() + b.bytes() + c.bytes()), [&] {
+      tile_detail::launch_tiles<BigTile<T>>(simt.stream(), "product", source.template operator()<A>(a),
+                                            source.template operator()<B>(b), out, {size, size, depth}, 1);
+    });
+  };
+  check_tiles.operator()<bf16, Major::k, Major::k>();
+  check_tiles.operator()<bf16, Major::line, Major::line>();
+  check_tiles.operator()<float, Major::k, Major::line>();
+}
+
+TEST_CASE("trace: gemm with a long k writes and reads its partial sums beside that") {
+  check_product({"split k", {64, 96, 2048}, Transpose::yes, Transpose::no, true, 8}, DType::bf16, DType::f32);
+  check_product({"split k", {64, 96, 2048}, Transpose::yes, Transpose::no, true, 16}, DType::f32, DType::f32);
+}
+
+TEST_CASE("trace: gemm reads a slice of k where it lies") {
+  Simt simt;
+  const Tensor x = simt.zeros(256 * 192, DType::bf16), w = simt.zeros(96 * 192, DType::bf16),
+               u = simt.zeros(256 * 8, DType::bf16), b = simt.zeros(96 * 8, DType::bf16),
+               y = simt.zeros(256 * 96, DType::bf16);
+  const auto bytes = static_cast<int64_t>(x.bytes() + w.bytes() + u.bytes() + b.bytes() + y.bytes());
+  check_cost("slice", bytes, [&] {
+    kernels::gemm(simt.stream(), {x.data(), DType::bf16, 192}, {w.data(), DType::bf16, 192, Transpose::yes},
+                  {y.data(), DType::bf16, 96}, {256, 96, 192}, 1, {}, nullptr,
+                  {{u.data(), DType::bf16, 8}, {b.data(), DType::bf16, 8, Transpose::yes}, 8});
+  });
 }

@@ -14,6 +14,8 @@ enum class Major : uint8_t { k, line };
 inline constexpr int kStageBytes = 128, kStepBytes = 32, kStageSteps = kStageBytes / kStepBytes;
 template <class T>
 inline constexpr int kStageDepth = kStageBytes / sizeof(T);
+template <class T>
+inline constexpr int kStepDepth = kStepBytes / sizeof(T);
 
 inline constexpr int kChunkBytes = 16;
 template <class T>
@@ -72,45 +74,45 @@ struct StagedTile {
   }
 };
 
-// big + small = value, to 22 bits of mantissa: three products of such halves are as exact as one of f32.
-template <int N>
-VTL_DEVICE void split_tf32(const uint32_t (&values)[N], uint32_t (&big)[N], uint32_t (&small)[N]) {
-  VTL_UNROLL
-  for (int i = 0; i < N; ++i) {
-    float value, upper;
-    __builtin_memcpy(&value, &values[i], sizeof value);
-    big[i] = to_tf32(value);
-    __builtin_memcpy(&upper, &big[i], sizeof upper);
-    small[i] = to_tf32(value - upper);
-  }
-}
+// Values as the tensor cores take them: bf16 as they are; f32 as big + small, each with 11 bits of mantissa, so that
+// three products of such halves are as exact as one of f32.
+template <class T, int N>
+struct Halves {
+  uint32_t big[N], small[sizeof(T) == 4 ? N : 1];
 
-// sums += the product of one step: 16 M lines of A by 16 N of B.
-template <class T, int M, int N>
-VTL_DEVICE void multiply_step(float (&sums)[M][2 * N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][4]) {
-  if constexpr (sizeof(T) == 2) {
+  VTL_DEVICE void set(const uint32_t (&values)[N]) {
     VTL_UNROLL
-    for (int j = 0; j < 2 * N; ++j) {
-      const uint32_t column[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
-      VTL_UNROLL
-      for (int i = 0; i < M; ++i) mma_bf16(sums[i][j], a[i], column);
+    for (int i = 0; i < N; ++i) {
+      big[i] = values[i];
+      if constexpr (sizeof(T) == 4) {
+        float value, upper;
+        __builtin_memcpy(&value, &values[i], sizeof value);
+        big[i] = to_tf32(value);
+        __builtin_memcpy(&upper, &big[i], sizeof upper);
+        small[i] = to_tf32(value - upper);
+      }
     }
-  } else {
-    uint32_t big[M][4], small[M][4];
-    VTL_UNROLL
-    for (int i = 0; i < M; ++i) split_tf32(a[i], big[i], small[i]);
-    VTL_UNROLL
-    for (int j = 0; j < 2 * N; ++j) {
-      const uint32_t column[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
-      uint32_t big_column[2], small_column[2];
-      split_tf32(column, big_column, small_column);
-      // The small terms first. Products of one sum lie M instructions apart.
+  }
+};
+
+// sums[i] += a[i] b for 16 columns, two instructions: b[0], b[1] for the first.
+template <class T, int M>
+VTL_DEVICE void multiply_columns(float (&sums)[M][2][4], const Halves<T, 4> (&a)[M], const uint32_t (&b)[4]) {
+  VTL_UNROLL
+  for (int j = 0; j < 2; ++j) {
+    const uint32_t column[2] = {b[2 * j], b[2 * j + 1]};
+    Halves<T, 2> right;
+    right.set(column);
+    if constexpr (sizeof(T) == 2) {
       VTL_UNROLL
-      for (int i = 0; i < M; ++i) mma_tf32(sums[i][j], small[i], big_column);
+      for (int i = 0; i < M; ++i) mma_bf16(sums[i][j], a[i].big, right.big);
+    } else {  // small terms first; the products of one sum lie M instructions apart
       VTL_UNROLL
-      for (int i = 0; i < M; ++i) mma_tf32(sums[i][j], big[i], small_column);
+      for (int i = 0; i < M; ++i) mma_tf32(sums[i][j], a[i].small, right.big);
       VTL_UNROLL
-      for (int i = 0; i < M; ++i) mma_tf32(sums[i][j], big[i], big_column);
+      for (int i = 0; i < M; ++i) mma_tf32(sums[i][j], a[i].big, right.small);
+      VTL_UNROLL
+      for (int i = 0; i < M; ++i) mma_tf32(sums[i][j], a[i].big, right.big);
     }
   }
 }

@@ -40,8 +40,8 @@ struct ProductDims {
   int64_t batch = 1;
 };
 
-// A block of 128 threads computes kM x kN of C, each of its 4 warps kWarpM x kWarpN; kBlocks of them share a
-// multiprocessor. While one stage is multiplied, kStages - 1 are on their way.
+// A block computes kM x kN of C, each of its warps kWarpM x kWarpN; kBlocks of them share a multiprocessor. While one
+// stage is multiplied, kStages - 1 are on their way.
 template <int M, int N, int WarpM, int WarpN, int Stages, int Blocks>
 struct TileShape {
   static constexpr int kM = M, kN = N, kWarpM = WarpM, kWarpN = WarpN, kStages = Stages, kBlocks = Blocks;
@@ -49,9 +49,18 @@ struct TileShape {
   static constexpr int kStage = (M + N) * kStageBytes;
   static constexpr int kSharedBytes = max(Stages * kStage, M* N * 4);
 };
-// 64 x 64 of a warp: fragments cost shared memory half of what the tensor cores take for the product. Two blocks of 96
-// KiB fill a Hopper and keep 128 KiB on their way.
-using BigTile = TileShape<128, 128, 64, 64, 3, 2>;
+// Two blocks of 96 KiB fill a Hopper and keep 128 KiB on their way. With 64 x 64 of a warp, fragments cost shared
+// memory half of what the tensor cores take for the product; the halves of f32 leave registers for 64 x 32.
+template <class T>
+struct BigTileOf {
+  using Shape = TileShape<128, 128, 64, 64, 3, 2>;
+};
+template <>
+struct BigTileOf<float> {
+  using Shape = TileShape<128, 128, 64, 32, 3, 1>;
+};
+template <class T>
+using BigTile = typename BigTileOf<T>::Shape;
 using SmallTile = TileShape<64, 64, 32, 32, 4, 3>;
 // For C with few columns or few rows, where the other operand's bytes decide.
 using TallTile = TileShape<128, 32, 32, 32, 4, 2>;
@@ -140,14 +149,18 @@ VTL_DEVICE float* sum_at(float* tile, unsigned row, unsigned col) {
   return tile + row * Shape::kN + (col ^ row % 4 * 8);
 }
 
+// A warp's sums: [columns / 16][rows / 16][2] fragments of 16 x 8.
 template <class Shape>
-VTL_DEVICE void gather_sums(float* tile, const float (&sums)[Shape::kWarpM / 16][Shape::kWarpN / 8][4], unsigned row,
-                            unsigned col) {
+using WarpSums = float[Shape::kWarpN / 16][Shape::kWarpM / 16][2][4];
+
+template <class Shape>
+VTL_DEVICE void gather_sums(float* tile, const WarpSums<Shape>& sums, unsigned row, unsigned col) {
   VTL_UNROLL
-  for (unsigned i = 0; i < Shape::kWarpM / 16; ++i) VTL_UNROLL
   for (unsigned j = 0; j < Shape::kWarpN / 8; ++j) VTL_UNROLL
+  for (unsigned i = 0; i < Shape::kWarpM / 16; ++i) VTL_UNROLL
   for (unsigned h = 0; h < 2; ++h) {
-    const Vec<float, 2> pair{{sums[i][j][2 * h], sums[i][j][2 * h + 1]}};
+    const float(&fragment)[4] = sums[j / 2][i][j % 2];
+    const Vec<float, 2> pair{{fragment[2 * h], fragment[2 * h + 1]}};
     store_vec<2>(sum_at<Shape>(tile, row + i * 16 + lane_index() / 4 + h * 8, col + j * 8 + lane_index() % 4 * 2),
                  pair);
   }
@@ -243,7 +256,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   constexpr unsigned kWarpsAcross = Shape::kN / Shape::kWarpN;
   const unsigned warp_row = warp_index() / kWarpsAcross * Shape::kWarpM;
   const unsigned warp_col = warp_index() % kWarpsAcross * Shape::kWarpN;
-  float sums[kM][2 * kN][4] = {};
+  WarpSums<Shape> sums = {};
   int here = 0;
   VTL_UNROLL_BY(1)
   for (int64_t k = first; k < end; k += kStageDepth<T>) {
@@ -253,14 +266,27 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     const unsigned char* const tile_a = shared + here * Shape::kStage;
     const unsigned char* const tile_b = tile_a + FillA::Tile::kBytes;
     here = here + 1 == Shape::kStages ? 0 : here + 1;
-    VTL_UNROLL
-    for (unsigned step = 0; step < kStageSteps; ++step) {
-      uint32_t fragments_a[kM][4], fragments_b[kN][4];
+    const auto multiply = [&](unsigned step) {
+      uint32_t fragment[4];
+      Halves<T, 4> left[kM];
       VTL_UNROLL
-      for (unsigned i = 0; i < kM; ++i) FillA::Tile::load_a(fragments_a[i], tile_a, warp_row + i * 16, step);
+      for (unsigned i = 0; i < kM; ++i) {
+        FillA::Tile::load_a(fragment, tile_a, warp_row + i * 16, step);
+        left[i].set(fragment);
+      }
       VTL_UNROLL
-      for (unsigned j = 0; j < kN; ++j) FillB::Tile::load_b(fragments_b[j], tile_b, warp_col + j * 16, step);
-      multiply_step<T>(sums, fragments_a, fragments_b);
+      for (unsigned j = 0; j < kN; ++j) {
+        FillB::Tile::load_b(fragment, tile_b, warp_col + j * 16, step);
+        multiply_columns<T>(sums[j], left, fragment);
+      }
+    };
+    if (end - k >= kStageDepth<T>) {
+      VTL_UNROLL
+      for (unsigned step = 0; step < kStageSteps; ++step) multiply(step);
+    } else {  // a low rank needs no whole stage
+      const auto steps = static_cast<unsigned>((end - k + kStepDepth<T> - 1) / kStepDepth<T>);
+      VTL_UNROLL_BY(1)
+      for (unsigned step = 0; step < steps; ++step) multiply(step);
     }
   }
 
@@ -314,8 +340,9 @@ inline constexpr int64_t kStagesPerPartial = 6, kLeastStages = 4, kMostSplits = 
 template <class Shape>
 TilePlan plan_tiles(const ProductDims& d, int64_t stages) {
   const int64_t tiles = ((d.m + Shape::kM - 1) / Shape::kM) * ((d.n + Shape::kN - 1) / Shape::kN) * d.batch;
-  // Fragments of narrow warps take as long as the products.
-  const double stage_cost = static_cast<double>(Shape::kM * Shape::kN) / (64 * 64) * (Shape::kWarpN == 64 ? 0.75 : 1);
+  // The tensor cores' time, and that of shared memory for the fragments, which is less for larger warps.
+  constexpr double kWarpEdges = static_cast<double>(Shape::kWarpM + Shape::kWarpN) / (Shape::kWarpM * Shape::kWarpN);
+  const double stage_cost = static_cast<double>(Shape::kM * Shape::kN) / (64 * 64) * (0.5 + 8 * kWarpEdges);
   TilePlan best{0, 0};
   for (int64_t splits = 1; splits == 1 || (splits <= kMostSplits && splits * kLeastStages <= stages); ++splits) {
     const int64_t rounds = (tiles * splits + kMultiprocessors - 1) / kMultiprocessors;
@@ -365,16 +392,17 @@ enum class Tiles { all, small };
 template <Tiles Choice = Tiles::all, class A, class B, class Out>
 void tile_product(Stream& stream, const char* name, const A& a, const B& b, const Out& out, const ProductDims& d) {
   using namespace tile_detail;
+  using T = typename A::Element;
   if (d.m == 0 || d.n == 0 || d.batch == 0) return;
-  const int64_t stages = (d.k + kStageDepth<typename A::Element> - 1) / kStageDepth<typename A::Element>;
+  const int64_t stages = (d.k + kStageDepth<T> - 1) / kStageDepth<T>;
   const TilePlan small = plan_tiles<SmallTile>(d, stages);
   if constexpr (Choice == Tiles::all) {
     if (d.m <= WideTile::kM)
       return launch_tiles<WideTile>(stream, name, a, b, out, d, plan_tiles<WideTile>(d, stages).splits);
     if (d.n <= TallTile::kN)
       return launch_tiles<TallTile>(stream, name, a, b, out, d, plan_tiles<TallTile>(d, stages).splits);
-    const TilePlan big = plan_tiles<BigTile>(d, stages);
-    if (big.cost <= small.cost) return launch_tiles<BigTile>(stream, name, a, b, out, d, big.splits);
+    const TilePlan big = plan_tiles<BigTile<T>>(d, stages);
+    if (big.cost <= small.cost) return launch_tiles<BigTile<T>>(stream, name, a, b, out, d, big.splits);
   }
   launch_tiles<SmallTile>(stream, name, a, b, out, d, small.splits);
 }

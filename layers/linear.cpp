@@ -7,6 +7,7 @@
 #include "vtl/kernels/activation/activation.h"
 #include "vtl/kernels/bias/bias.h"
 #include "vtl/kernels/gemm/gemm.h"
+#include "vtl/kernels/low_rank/low_rank.h"
 
 namespace vtl::layers {
 namespace {
@@ -112,21 +113,12 @@ Tensor run(const Tensor& x, const Tensor& weight, const Tensor& bias, std::span<
     for (size_t i = 0; i < adapters.size(); ++i) {
       const auto& adapter = adapters[i];
       const int64_t rank = adapter.a.dim(0), part = adapter.b.dim(0);
-      const Matrix dy_part{offset(dy.data(), dy.dtype(), adapter.row_begin), dy.dtype(), out};
       const int index = 4 + 2 * static_cast<int>(i);
-      if (const Dest db = g.dest(index + 1); db.wanted())
-        kernels::gemm(stream(), {dy_part.data, dy.dtype(), out, Transpose::yes}, matrix(inner[i], rank), {db.out, DType::f32, rank},
-                      {part, rank, rows}, 1, {.residual = db.addend});
-      const Dest da = g.dest(index);
-      Tensor du;
-      if (da.wanted() || dx.wanted()) {
-        du = empty_like(inner[i]);
-        kernels::gemm(stream(), dy_part, matrix(adapter.b, rank), {du.data(), du.dtype(), rank}, {rows, rank, part}, adapter.scale);
-      }
-      if (da.wanted())
-        kernels::gemm(stream(), matrix(du, rank, Transpose::yes), matrix(x, in), {da.out, DType::f32, in}, {rank, in, rows}, 1,
-                      {.residual = da.addend});
-      dinner.push_back(std::move(du));
+      const Dest da = g.dest(index), db = g.dest(index + 1);
+      const Tensor du = da.wanted() || dx.wanted() ? empty_like(inner[i]) : Tensor();
+      kernels::low_rank_backward(stream(), dy.dtype(), {rows, in, part, rank, out}, offset(dy.data(), dy.dtype(), adapter.row_begin),
+                                 x.data(), inner[i].data(), adapter.b.data(), adapter.scale, du.data(), da, db);
+      dinner.push_back(du);
     }
     if (!dx.wanted()) return;
     const auto product_with_a = [&](size_t i) -> kernels::GemmSlice {

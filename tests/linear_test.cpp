@@ -58,42 +58,44 @@ TEST_CASE("linear follows its definition") {
 }
 
 TEST_CASE("low-rank adapters add their product to their rows and learn") {
-  // y = x W^T + b, rows 4 to 10 of y += 0.5 * (x A^T) B^T
-  const int64_t rows = 9, in = 12, out = 14, rank = 3, part = 6, begin = 4;
-  OpCase op;
-  op.name = "low rank";
-  op.inputs = {{"x", {rows, in}}, {"weight", {out, in}, Kind::matrix}, {"bias", {out}, Kind::parameter},
-               {"a", {rank, in}, Kind::matrix}, {"b", {part, rank}, Kind::matrix}};
-  op.define = [=](const auto& v) {
-    Values y = product(v[0], v[1], rows, in, out);
-    const Values delta = product(product(v[0], v[3], rows, in, rank), v[4], rows, rank, part);
-    for (int64_t e = 0; e < rows * out; ++e) {
-      y[e] += v[2][e % out];
-      const int64_t c = e % out - begin;
-      if (c >= 0 && c < part) y[e] += 0.5 * delta[e / out * part + c];
-    }
-    return y;
-  };
-  op.run = [=](const auto& t) {
-    layers::Linear layer(in, out);
-    const auto put = [](layers::Parameter& parameter, const Tensor& value) {
-      parameter.set_value(value.value());
-      parameter.share_slot(value.slot());
+  // y = x W^T + b, columns begin ... begin + part of y += 0.5 * (x A^T) B^T
+  const int64_t rows = 9, in = 12, out = 14, rank = 3;
+  for (const auto& [begin, part] : {std::pair<int64_t, int64_t>{4, 6}, {0, 14}}) {
+    OpCase op;
+    op.name = "low rank";
+    op.inputs = {{"x", {rows, in}}, {"weight", {out, in}, Kind::matrix}, {"bias", {out}, Kind::parameter},
+                 {"a", {rank, in}, Kind::matrix}, {"b", {part, rank}, Kind::matrix}};
+    op.define = [=, begin = begin, part = part](const auto& v) {
+      Values y = product(v[0], v[1], rows, in, out);
+      const Values delta = product(product(v[0], v[3], rows, in, rank), v[4], rows, rank, part);
+      for (int64_t e = 0; e < rows * out; ++e) {
+        y[e] += v[2][e % out];
+        const int64_t c = e % out - begin;
+        if (c >= 0 && c < part) y[e] += 0.5 * delta[e / out * part + c];
+      }
+      return y;
     };
-    put(layer.weight, t[1]);
-    put(layer.bias, t[2]);
-    layers::LowRank adapter{"", begin, {{rank, in}, layers::Role::matrix}, {{part, rank}, layers::Role::matrix}, 0.5f};
-    put(adapter.a, t[3]);
-    put(adapter.b, t[4]);
-    layer.low_rank.push_back(adapter);
-    return layers::linear(t[0], layer);
-  };
-  op.dtypes = {DType::f32};
-  op.terms = static_cast<double>(in);
-  op.gradient_terms = 64;
-  op.ulps = 8;
-  op.same_bits_for_any_threads = false;
-  examine(op);
+    op.run = [=, begin = begin, part = part](const auto& t) {
+      layers::Linear layer(in, out);
+      const auto put = [](layers::Parameter& parameter, const Tensor& value) {
+        parameter.set_value(value.value());
+        parameter.share_slot(value.slot());
+      };
+      put(layer.weight, t[1]);
+      put(layer.bias, t[2]);
+      layers::LowRank adapter{"", begin, {{rank, in}, layers::Role::matrix}, {{part, rank}, layers::Role::matrix}, 0.5f};
+      put(adapter.a, t[3]);
+      put(adapter.b, t[4]);
+      layer.low_rank.push_back(adapter);
+      return layers::linear(t[0], layer);
+    };
+    op.dtypes = {DType::f32};
+    op.terms = static_cast<double>(in);
+    op.gradient_terms = 64;
+    op.ulps = 8;
+    op.same_bits_for_any_threads = false;
+    examine(op);
+  }
 }
 
 TEST_CASE("linear names what does not fit") {

@@ -3,6 +3,7 @@
 #include "vtl/kernels/device/matrix.h"
 #include "vtl/kernels/gemm/activate_rows.h"
 #include "vtl/kernels/gemm/gemm.h"
+#include "vtl/kernels/low_rank/low_rank.h"
 #include "vtl/tests/harness/simt_cost.h"
 
 namespace {
@@ -99,5 +100,19 @@ TEST_CASE("trace: gemm reads a slice of k where it lies") {
     kernels::gemm(simt.stream(), {x.data(), DType::bf16, 192}, {w.data(), DType::bf16, 192, Transpose::yes},
                   {y.data(), DType::bf16, 96}, {256, 96, 192}, 1, {}, nullptr,
                   {{u.data(), DType::bf16, 8}, {b.data(), DType::bf16, 8, Transpose::yes}, 8});
+  });
+}
+
+TEST_CASE("trace: the gradients of a low-rank member read dy and x once") {
+  Simt simt;
+  const int64_t rows = 8448, in = 64, out = 128, rank = 8, blocks = rows / 128;
+  const Tensor dy = simt.zeros(rows * out, DType::bf16), x = simt.zeros(rows * in, DType::bf16),
+               u = simt.zeros(rows * rank, DType::bf16), b = simt.zeros(out * rank, DType::bf16), du = empty_like(u),
+               da = simt.zeros(rank * in), db = simt.zeros(out * rank);
+  const auto sums = static_cast<int64_t>(da.bytes() + db.bytes());
+  const auto least = static_cast<int64_t>(dy.bytes() + x.bytes() + u.bytes() + b.bytes() + du.bytes()) + sums;
+  check_cost("low rank", least + 2 * blocks * sums, [&] {
+    kernels::low_rank_backward(simt.stream(), DType::bf16, {rows, in, out, rank, out}, dy.data(), x.data(), u.data(),
+                               b.data(), 0.5f, du.data(), {da.data()}, {db.data()});
   });
 }

@@ -79,12 +79,12 @@ struct TileGrid {
 namespace tile_detail {
 
 template <int Bytes, class T>
-VTL_DEVICE void copy_piece(unsigned char* to, Chunk<T> piece) {
+VTL_DEVICE void copy_piece(unsigned char* to, Chunk<T> piece, Site site) {
   if constexpr (Bytes >= 4) {
-    copy_async<Bytes>(to, piece.from, piece.bytes);
+    copy_async<Bytes>(to, piece.from, piece.bytes, site);
   } else {
     T value{};
-    if (piece.bytes) value = load(piece.from);
+    if (piece.bytes) value = load(piece.from, site);
     store(reinterpret_cast<T*>(to), value);
   }
 }
@@ -103,7 +103,7 @@ class Filler {
   }
 
   // `tile` gets k ... k + kStageDepth - 1.
-  VTL_DEVICE void fill(unsigned char* tile, int64_t k) const {
+  VTL_DEVICE void fill(unsigned char* tile, int64_t k, Site site = VTL_HERE) const {
     unsigned char* const first = tile + Tile::place(row(), chunk());
     constexpr int kApart = kRowStep * Tile::kRowChunks * kChunkBytes;
     if constexpr (kAlongK) {
@@ -112,8 +112,8 @@ class Filler {
         const auto depth = source_.depth(k + chunk() * kChunk<T> + p * kPiece);
         VTL_UNROLL
         for (int i = 0; i < kCopies; ++i)
-          copy_piece<Source::kPieceBytes>(first + i * kApart + p * Source::kPieceBytes,
-                                          source_.chunk(lines_[i], depth));
+          copy_piece<Source::kPieceBytes>(first + i * kApart + p * Source::kPieceBytes, source_.chunk(lines_[i], depth),
+                                          site);
       }
     } else {
       VTL_UNROLL
@@ -121,8 +121,8 @@ class Filler {
         const auto depth = source_.depth(k + row() + i * kRowStep);
         VTL_UNROLL
         for (int p = 0; p < kPieces; ++p)
-          copy_piece<Source::kPieceBytes>(first + i * kApart + p * Source::kPieceBytes,
-                                          source_.chunk(lines_[p], depth));
+          copy_piece<Source::kPieceBytes>(first + i * kApart + p * Source::kPieceBytes, source_.chunk(lines_[p], depth),
+                                          site);
       }
     }
   }

@@ -11,7 +11,7 @@ using tile_detail::Filler;
 // A block takes 128 rows and reads them once: first dy, 64 columns at a time, for du and for its part of db, then x in
 // the same way for its part of da. 4 warps; 64 KiB of 16-byte copies on their way in each of two blocks on a
 // multiprocessor. The parts, one for each block, are f32; at rank 8 a fifth of dy's bytes and x's.
-constexpr int kRows = 128, kThreads = 128, kWarps = 4, kStages = 4, kBlocks = 2;
+constexpr int kRows = 128, kThreads = 128, kStages = 4, kBlocks = 2;
 constexpr int kCols = kStageDepth<bf16>, kMostRank = 16;
 // With fewer blocks the three products, which split the rows more finely, are faster.
 constexpr int64_t kLeastBlocks = 66;

@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "vtl/core/context.h"
 #include "vtl/core/error.h"
 #include "vtl/core/parallel.h"
+#include "vtl/core/runtime.h"
 #include "vtl/kernels/conv2d/conv2d.h"
 #include "vtl/tests/harness/activation_value.h"
 #include "vtl/tests/harness/op_case.h"
@@ -56,18 +58,42 @@ double tolerance(double terms, double magnitude, DType out) {
   return 32 * kEps * std::sqrt(terms + 1) * 2.25 + 2e-6 * magnitude + (out == DType::bf16 ? 0x1p-7 * magnitude : 0);
 }
 
+std::vector<Device> devices() {
+  std::vector<Device> found{Device::cpu(), Device::simt()};
+  if (has_runtime(DeviceKind::cuda)) found.push_back(Device::cuda());
+  return found;
+}
+
 struct Data {
   Values x, w, dy;
-  Tensor tx, tw, tdy;
 
   Data(const Conv2dDims& d, DType in)
       : x(test::rounded(test::random_values("x", x_count(d)), in)),
         w(test::rounded(test::random_values("w", w_count(d)), in)),
-        dy(test::rounded(test::random_values("dy", y_count(d)), in)),
-        tx(test::to_tensor(x, {x_count(d)}, in)),
-        tw(test::to_tensor(w, {w_count(d)}, in)),
-        tdy(test::to_tensor(dy, {y_count(d)}, in)) {}
+        dy(test::rounded(test::random_values("dy", y_count(d)), in)) {}
 };
+
+Tensor vector_of(const Values& values, DType dtype, Device device) {
+  return test::to_tensor(values, {static_cast<int64_t>(values.size())}, dtype, device);
+}
+Tensor nothing(int64_t count, DType dtype, Device device) { return vector_of(Values(count, NAN), dtype, device); }
+
+// f(stream) on every device of this build that has such a convolution.
+template <class F>
+void on_each_device(const Conv2dDims& d, F&& f) {
+  for (const Device device : devices()) {
+    if (device.kind != DeviceKind::cpu && !d.is_depthwise()) continue;
+    CAPTURE(to_string(device));
+    Stream stream(device);
+    const StreamScope scope(stream);
+    f(stream);
+  }
+}
+
+// Only the CPU packs weights.
+std::vector<bool> packings(const Stream& stream) {
+  return stream.device().kind == DeviceKind::cpu ? std::vector<bool>{false, true} : std::vector<bool>{false};
+}
 
 Values sum(Values a, const Values& b) {
   for (size_t i = 0; i < a.size(); ++i) a[i] += b[i];
@@ -83,7 +109,6 @@ void check_forward(const Conv2dDims& d, DType in, DType out, const EpilogueCase&
   CAPTURE(to_string(d));
   CAPTURE(name(in));
   CAPTURE(name(out));
-  Stream stream(Device::cpu());
   const Data data(d, in);
   const Values scale = test::rounded(test::random_values("scale", d.out_channels, 0.5, 1.5), DType::f32);
   const Values bias = test::rounded(test::random_values("bias", d.out_channels), DType::f32);
@@ -99,24 +124,27 @@ void check_forward(const Conv2dDims& d, DType in, DType out, const EpilogueCase&
   }
   const double allowed = tolerance(double(w_count(d) / d.out_channels), test::max_abs(before), out);
 
-  const Tensor t_scale = test::to_tensor(scale, {d.out_channels}, DType::f32);
-  const Tensor t_bias = test::to_tensor(bias, {d.out_channels}, DType::f32);
-  const Tensor t_residual = test::to_tensor(residual, {y_count(d)}, out);
-  for (const bool pack : {false, true}) {
-    CAPTURE(pack);
-    const Tensor y = test::to_tensor(t.in_place ? residual : Values(y_count(d), NAN), {y_count(d)}, out);
-    const Tensor t_before = test::to_tensor(Values(y_count(d), NAN), {y_count(d)}, out);
-    Epilogue epilogue;
-    if (t.scale) epilogue.scale = t_scale.f32();
-    if (t.bias) epilogue.bias = t_bias.f32();
-    if (t.residual) epilogue.residual = t.in_place ? y.data() : t_residual.data();
-    if (t.preactivation) epilogue.preactivation = t_before.data();
-    epilogue.activation = t.activation;
-    const PackedWeightPtr packed = pack ? conv2d_pack(stream, d, ConvDirection::forward, data.tw.data(), in) : nullptr;
-    conv2d_forward(stream, d, data.tx.data(), in, data.tw.data(), in, y.data(), out, epilogue, packed.get());
-    CHECK(test::max_difference(test::to_values(y), expected) <= allowed);
-    if (t.preactivation) CHECK(test::max_difference(test::to_values(t_before), before) <= allowed);
-  }
+  on_each_device(d, [&](Stream& stream) {
+    const Device device = stream.device();
+    const Tensor x = vector_of(data.x, in, device), w = vector_of(data.w, in, device);
+    const Tensor t_scale = vector_of(scale, DType::f32, device), t_bias = vector_of(bias, DType::f32, device);
+    const Tensor t_residual = vector_of(residual, out, device);
+    for (const bool pack : packings(stream)) {
+      CAPTURE(pack);
+      const Tensor y = t.in_place ? vector_of(residual, out, device) : nothing(y_count(d), out, device);
+      const Tensor t_before = nothing(y_count(d), out, device);
+      Epilogue epilogue;
+      if (t.scale) epilogue.scale = t_scale.f32();
+      if (t.bias) epilogue.bias = t_bias.f32();
+      if (t.residual) epilogue.residual = t.in_place ? y.data() : t_residual.data();
+      if (t.preactivation) epilogue.preactivation = t_before.data();
+      epilogue.activation = t.activation;
+      const PackedWeightPtr packed = pack ? conv2d_pack(stream, d, ConvDirection::forward, w.data(), in) : nullptr;
+      conv2d_forward(stream, d, x.data(), in, w.data(), in, y.data(), out, epilogue, packed.get());
+      CHECK(test::max_difference(test::to_values(y), expected) <= allowed);
+      if (t.preactivation) CHECK(test::max_difference(test::to_values(t_before), before) <= allowed);
+    }
+  });
 }
 
 enum class Addend { none, other, in_place };
@@ -126,50 +154,59 @@ constexpr Addend kAddends[] = {Addend::none, Addend::other, Addend::in_place};
 void check_backward_data(const Conv2dDims& d, DType in, DType out) {
   CAPTURE(to_string(d));
   CAPTURE(name(in));
-  Stream stream(Device::cpu());
   const Data data(d, in);
   const Values addend = test::rounded(test::random_values("addend", x_count(d)), out);
   Values gradient(x_count(d));
   for_each_product(d, [&](int64_t x, int64_t w, int64_t y) { gradient[x] += data.dy[y] * data.w[w]; });
-  const Tensor t_addend = test::to_tensor(addend, {x_count(d)}, out);
-  for (const auto mode : kAddends)
-    for (const bool pack : {false, true}) {
-      CAPTURE(int(mode));
-      CAPTURE(pack);
-      const Values expected = mode == Addend::none ? gradient : sum(gradient, addend);
-      const Tensor dx = test::to_tensor(mode == Addend::in_place ? addend : Values(x_count(d), NAN), {x_count(d)}, out);
-      const Dest dest{dx.data(), mode == Addend::none ? nullptr : mode == Addend::other ? t_addend.data() : dx.data()};
-      const PackedWeightPtr packed =
-          pack ? conv2d_pack(stream, d, ConvDirection::backward_data, data.tw.data(), in) : nullptr;
-      conv2d_backward_data(stream, d, data.tdy.data(), in, data.tw.data(), in, dest, out, packed.get());
-      const double terms = double(d.kernel_h * d.kernel_w * d.out_channels / d.groups);
-      CHECK(test::max_difference(test::to_values(dx), expected) <= tolerance(terms, test::max_abs(expected), out));
-    }
+  const double terms = double(d.kernel_h * d.kernel_w * d.out_channels / d.groups);
+  on_each_device(d, [&](Stream& stream) {
+    const Device device = stream.device();
+    const Tensor dy = vector_of(data.dy, in, device), w = vector_of(data.w, in, device);
+    const Tensor t_addend = vector_of(addend, out, device);
+    for (const auto mode : kAddends)
+      for (const bool pack : packings(stream)) {
+        CAPTURE(int(mode));
+        CAPTURE(pack);
+        const Values expected = mode == Addend::none ? gradient : sum(gradient, addend);
+        const Tensor dx = mode == Addend::in_place ? vector_of(addend, out, device) : nothing(x_count(d), out, device);
+        const Dest dest{dx.data(), mode == Addend::none    ? nullptr
+                                   : mode == Addend::other ? t_addend.data()
+                                                           : dx.data()};
+        const PackedWeightPtr packed =
+            pack ? conv2d_pack(stream, d, ConvDirection::backward_data, w.data(), in) : nullptr;
+        conv2d_backward_data(stream, d, dy.data(), in, w.data(), in, dest, out, packed.get());
+        CHECK(test::max_difference(test::to_values(dx), expected) <= tolerance(terms, test::max_abs(expected), out));
+      }
+  });
 }
 
 void check_backward_weight(const Conv2dDims& d, DType in) {
   CAPTURE(to_string(d));
   CAPTURE(name(in));
-  Stream stream(Device::cpu());
   const Data data(d, in);
   const Values addend = test::rounded(test::random_values("addend", w_count(d)), DType::f32);
   Values gradient(w_count(d)), expected_bias(d.out_channels);
   for_each_product(d, [&](int64_t x, int64_t w, int64_t y) { gradient[w] += data.dy[y] * data.x[x]; });
   for (int64_t i = 0; i < y_count(d); ++i) expected_bias[i % d.out_channels] += data.dy[i];
-  const Tensor t_addend = test::to_tensor(addend, {w_count(d)}, DType::f32);
   const double terms = double(d.batch * d.out_h() * d.out_w());
-  for (const auto mode : kAddends) {
-    CAPTURE(int(mode));
-    const Values expected = mode == Addend::none ? gradient : sum(gradient, addend);
-    const Tensor dw =
-        test::to_tensor(mode == Addend::in_place ? addend : Values(w_count(d), NAN), {w_count(d)}, DType::f32);
-    const Tensor db = test::to_tensor(Values(d.out_channels, NAN), {d.out_channels}, DType::f32);
-    const Dest dest{dw.data(), mode == Addend::none ? nullptr : mode == Addend::other ? t_addend.data() : dw.data()};
-    conv2d_backward_weight(stream, d, data.tx.data(), in, data.tdy.data(), in, dest, {db.data(), nullptr});
-    CHECK(test::max_difference(test::to_values(dw), expected) <= tolerance(terms, test::max_abs(expected), DType::f32));
-    CHECK(test::max_difference(test::to_values(db), expected_bias) <=
-          tolerance(terms, test::max_abs(expected_bias), DType::f32));
-  }
+  on_each_device(d, [&](Stream& stream) {
+    const Device device = stream.device();
+    const Tensor x = vector_of(data.x, in, device), dy = vector_of(data.dy, in, device);
+    const Tensor t_addend = vector_of(addend, DType::f32, device);
+    for (const auto mode : kAddends) {
+      CAPTURE(int(mode));
+      const Values expected = mode == Addend::none ? gradient : sum(gradient, addend);
+      const Tensor dw =
+          mode == Addend::in_place ? vector_of(addend, DType::f32, device) : nothing(w_count(d), DType::f32, device);
+      const Tensor db = nothing(d.out_channels, DType::f32, device);
+      const Dest dest{dw.data(), mode == Addend::none ? nullptr : mode == Addend::other ? t_addend.data() : dw.data()};
+      conv2d_backward_weight(stream, d, x.data(), in, dy.data(), in, dest, {db.data(), nullptr});
+      CHECK(test::max_difference(test::to_values(dw), expected) <=
+            tolerance(terms, test::max_abs(expected), DType::f32));
+      CHECK(test::max_difference(test::to_values(db), expected_bias) <=
+            tolerance(terms, test::max_abs(expected_bias), DType::f32));
+    }
+  });
 }
 
 void check_all(const Conv2dDims& d) {
@@ -178,6 +215,7 @@ void check_all(const Conv2dDims& d) {
   check_forward(d, DType::bf16, DType::f32);
   check_backward_data(d, DType::f32, DType::f32);
   check_backward_data(d, DType::bf16, DType::bf16);
+  check_backward_data(d, DType::bf16, DType::f32);
   check_backward_weight(d, DType::f32);
   check_backward_weight(d, DType::bf16);
 }
@@ -308,6 +346,8 @@ TEST_CASE("own convolution kernels give the same bits for any number of threads"
   for (const auto& d : {square(4, 14, 32, 64, 3, 1, 1), square(3, 14, 48, 48, 5, 2, 2, 48)}) {
     CAPTURE(to_string(d));
     const Data data(d, DType::f32);
+    const Tensor x = vector_of(data.x, DType::f32, Device::cpu()), w = vector_of(data.w, DType::f32, Device::cpu()),
+                 upstream = vector_of(data.dy, DType::f32, Device::cpu());
     std::vector<Values> results;
     for (const int threads : {1, 2, 3}) {
       set_compute_threads(threads);
@@ -315,9 +355,9 @@ TEST_CASE("own convolution kernels give the same bits for any number of threads"
       const Tensor y = Tensor::empty({y_count(d)}, DType::f32, Device::cpu());
       const Tensor dx = Tensor::empty({x_count(d)}, DType::f32, Device::cpu());
       const Tensor dw = Tensor::empty({w_count(d)}, DType::f32, Device::cpu());
-      conv2d_forward(stream, d, data.tx.data(), DType::f32, data.tw.data(), DType::f32, y.data(), DType::f32);
-      conv2d_backward_data(stream, d, data.tdy.data(), DType::f32, data.tw.data(), DType::f32, {dx.data()}, DType::f32);
-      conv2d_backward_weight(stream, d, data.tx.data(), DType::f32, data.tdy.data(), DType::f32, {dw.data()}, {});
+      conv2d_forward(stream, d, x.data(), DType::f32, w.data(), DType::f32, y.data(), DType::f32);
+      conv2d_backward_data(stream, d, upstream.data(), DType::f32, w.data(), DType::f32, {dx.data()}, DType::f32);
+      conv2d_backward_weight(stream, d, x.data(), DType::f32, upstream.data(), DType::f32, {dw.data()}, {});
       Values all = test::to_values(y);
       for (const Tensor& t : {dx, dw})
         for (const double value : test::to_values(t)) all.push_back(value);
@@ -330,13 +370,16 @@ TEST_CASE("own convolution kernels give the same bits for any number of threads"
 }
 
 TEST_CASE("a convolution of nothing has gradients of zero") {
-  Stream stream(Device::cpu());
-  const Conv2dDims d = square(0, 5, 4, 6, 3, 1, 1);
-  const Tensor dw = test::to_tensor(Values(w_count(d), NAN), {w_count(d)}, DType::f32);
-  const Tensor db = test::to_tensor(Values(6, NAN), {6}, DType::f32);
-  conv2d_backward_weight(stream, d, nullptr, DType::f32, nullptr, DType::f32, {dw.data()}, {db.data()});
-  CHECK(test::max_abs(test::to_values(dw)) == 0);
-  CHECK(test::max_abs(test::to_values(db)) == 0);
+  for (const int64_t groups : {1, 6}) {
+    const Conv2dDims d = square(0, 5, 6, 6, 3, 1, 1, groups);
+    on_each_device(d, [&](Stream& stream) {
+      if (stream.device().kind != DeviceKind::cpu) return;
+      const Tensor dw = nothing(w_count(d), DType::f32, stream.device()), db = nothing(6, DType::f32, stream.device());
+      conv2d_backward_weight(stream, d, nullptr, DType::f32, nullptr, DType::f32, {dw.data()}, {db.data()});
+      CHECK(test::max_abs(test::to_values(dw)) == 0);
+      CHECK(test::max_abs(test::to_values(db)) == 0);
+    });
+  }
 }
 
 TEST_CASE("groups that do not divide the channels are refused") {

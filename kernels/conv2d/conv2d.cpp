@@ -37,8 +37,8 @@ bool is_empty(const Conv2dDims& d) {
          d.out_w() <= 0;
 }
 
-// How the CPU goes about one convolution. Other devices have one way of their own.
-enum class Way { device, product, depthwise, winograd, onednn, patches };
+// How to go about one convolution. Winograd, oneDNN and patches are the CPU's ways, implicit is the others'.
+enum class Way { implicit, product, depthwise, winograd, onednn, patches };
 
 enum class Pass { forward, backward_data, backward_weight };
 
@@ -79,13 +79,13 @@ bool patches_win(const Conv2dDims& d, Pass pass, DType dtype) {
 }
 
 Way way_of(const Stream& stream, const Conv2dDims& d, Pass pass, DType dtype) {
-  if (stream.device().kind != DeviceKind::cpu) return Way::device;
+  if (d.is_depthwise()) return Way::depthwise;
+  if (stream.device().kind != DeviceKind::cpu) return d.is_pointwise() ? Way::product : Way::implicit;
 #if VTL_HAS_ONEDNN
   const bool has_onednn = cpu_level() != CpuLevel::plain;
 #else
   const bool has_onednn = false;
 #endif
-  if (d.is_depthwise()) return Way::depthwise;
   if (winograd_suits(d, dtype)) return Way::winograd;
   if (d.is_pointwise()) return has_onednn ? pointwise_way(d, pass, dtype) : Way::product;
   // Few channels leave most of a vector of oneDNN's convolution empty; a patch fills it.
@@ -157,7 +157,7 @@ void conv2d_forward(Stream& stream, const Conv2dDims& d, const void* x, DType x_
       return gemm(stream, {x, x_dtype, d.in_channels}, forward_weight(d, w, w_dtype), {y, y_dtype, d.out_channels},
                   forward_product(d), 1, epilogue, packed);
     case Way::patches:
-    case Way::device:
+    case Way::implicit:
       break;
   }
   VTL_DISPATCH(conv2d_forward, stream)(stream, d, x, x_dtype, w, w_dtype, y, y_dtype, epilogue, packed);
@@ -187,7 +187,7 @@ void conv2d_backward_data(Stream& stream, const Conv2dDims& d, const void* dy, D
                   {dx.out, dx_dtype, d.in_channels}, backward_data_product(d), 1, sum, packed);
     }
     case Way::patches:
-    case Way::device:
+    case Way::implicit:
       break;
   }
   VTL_DISPATCH(conv2d_backward_data, stream)(stream, d, dy, dy_dtype, w, w_dtype, dx, dx_dtype, packed);
@@ -199,9 +199,9 @@ void conv2d_backward_weight(Stream& stream, const Conv2dDims& d, const void* x, 
   check_dtypes("conv2d_backward_weight", x_dtype, dy_dtype, DType::f32);
   const bool empty = is_empty(d);
   const Way way = empty ? Way::patches : way_of(stream, d, Pass::backward_weight, x_dtype);
-  if (way != Way::device && dbias.wanted())
+  if (dbias.wanted())
     column_sum(stream, dy_dtype, dy, dbias, {empty ? 0 : d.batch * d.out_h() * d.out_w(), d.out_channels});
-  if (way != Way::device && !dweight.wanted()) return;
+  if (!dweight.wanted()) return;
   Epilogue sum;
   sum.residual = dweight.addend;
   const int64_t patch = d.kernel_h * d.kernel_w * (d.in_channels / d.groups);
@@ -223,10 +223,10 @@ void conv2d_backward_weight(Stream& stream, const Conv2dDims& d, const void* x, 
       // No positions: a product of length 0.
       return gemm(stream, {dy, dy_dtype, d.out_channels, Transpose::yes}, {x, x_dtype, patch},
                   {dweight.out, DType::f32, patch}, {d.out_channels, patch, 0}, 1, sum);
-    case Way::device:
+    case Way::implicit:
       break;
   }
-  VTL_DISPATCH(conv2d_backward_weight, stream)(stream, d, x, x_dtype, dy, dy_dtype, dweight, dbias);
+  VTL_DISPATCH(conv2d_backward_weight, stream)(stream, d, x, x_dtype, dy, dy_dtype, dweight, {});
 }
 
 PackedWeightPtr conv2d_pack(Stream& stream, const Conv2dDims& d, ConvDirection direction, const void* w,
@@ -251,7 +251,7 @@ PackedWeightPtr conv2d_pack(Stream& stream, const Conv2dDims& d, ConvDirection d
                        {d.batch * d.out_h() * d.out_w(), d.out_channels, patch});
     }
     case Way::depthwise:
-    case Way::device:
+    case Way::implicit:
       break;
   }
   return nullptr;

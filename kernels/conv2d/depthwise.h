@@ -1,4 +1,4 @@
-// Convolutions with one filter per channel on the CPU: conv2d.cpp sends them here. All contracts are those of conv2d.h,
+// Convolutions with one filter per channel: conv2d.cpp sends them here. All contracts are those of conv2d.h,
 // for dims with groups = in_channels = out_channels; the weight is [channels, kernel_h, kernel_w].
 #pragma once
 

@@ -12,25 +12,45 @@ VTL_DEVICE Floats<N> load_residual(const Epilogue& e, int64_t offset) {
   return load_floats_or_zero<N>(static_cast<const T*>(e.residual), offset);
 }
 
-// The value before the activation, of channels c ...
+// What goes with channels c ...: 1 and 0 where there is nothing.
 template <int N>
-VTL_DEVICE void before_activation(const Epilogue& e, Floats<N>& sum, const Floats<N>& residual, int64_t c) {
-  if (e.scale) {
-    const Floats<N> scale = load_floats<N>(e.scale + c);
-    VTL_UNROLL
-    for (int i = 0; i < N; ++i) sum[i] *= scale[i];
-  }
-  const Floats<N> bias = load_floats_or_zero<N>(e.bias, c);
+struct ChannelTerms {
+  Floats<N> scale, bias;
+};
+template <int N>
+VTL_DEVICE ChannelTerms<N> load_channel_terms(const Epilogue& e, int64_t c) {
+  ChannelTerms<N> terms;
   VTL_UNROLL
-  for (int i = 0; i < N; ++i) sum[i] += bias[i] + residual[i];
+  for (int i = 0; i < N; ++i) terms.scale[i] = 1;
+  if (e.scale) terms.scale = load_floats<N>(e.scale + c);
+  terms.bias = load_floats_or_zero<N>(e.bias, c);
+  return terms;
 }
 
-// `sum` of channels c ..., to the output elements at `offset`.
+// The value before the activation.
+template <int N>
+VTL_DEVICE void before_activation(Floats<N>& sum, const ChannelTerms<N>& terms, const Floats<N>& residual) {
+  VTL_UNROLL
+  for (int i = 0; i < N; ++i) sum[i] = sum[i] * terms.scale[i] + (terms.bias[i] + residual[i]);
+}
+template <int N>
+VTL_DEVICE void before_activation(const Epilogue& e, Floats<N>& sum, const Floats<N>& residual, int64_t c) {
+  before_activation(sum, load_channel_terms<N>(e, c), residual);
+}
+
+// Not inlined: the same text in every kernel would be half of the program.
+template <int N>
+__device__ __attribute__((noinline)) Floats<N> activated(Activation kind, Floats<N> values) {
+  activate(kind, values);
+  return values;
+}
+
+// `sum` of the channels that `terms` are of, to the output elements at `offset`.
 template <int N, class T>
-VTL_DEVICE void write_epilogue(const Epilogue& e, Floats<N> sum, T* out, int64_t offset, int64_t c) {
-  before_activation(e, sum, load_residual<N, T>(e, offset), c);
+VTL_DEVICE void write_epilogue(const Epilogue& e, const ChannelTerms<N>& terms, Floats<N> sum, T* out, int64_t offset) {
+  before_activation(sum, terms, load_residual<N, T>(e, offset));
   if (e.preactivation) store_floats(static_cast<T*>(e.preactivation) + offset, sum);
-  activate(e.activation, sum);
+  if (e.activation != Activation::none) sum = activated(e.activation, sum);
   store_floats(out + offset, sum);
 }
 

@@ -109,12 +109,6 @@ struct EpilogueOut {
     else
       store_floats(static_cast<bf16*>(to) + at, values);
   }
-  // Not inlined: the same text in every product would be half of the program.
-  template <int N>
-  __device__ static __attribute__((noinline)) Floats<N> activated(Activation kind, Floats<N> values) {
-    activate(kind, values);
-    return values;
-  }
 };
 
 }  // namespace vtl::kernels::VTL_GPU

@@ -52,6 +52,43 @@ VTL_DEVICE void store_floats(T* to, const Floats<N>& values, Site site = VTL_HER
   }
 }
 
+// N values as they came from memory, for those that wait in registers: bf16 then takes half as many as floats do.
+template <int N, class T>
+struct Packed {
+  Vec<T, N> values;
+
+  VTL_DEVICE static Packed load_from(const T* from, Site site) { return {load_vec<N>(from, site)}; }
+  VTL_DEVICE Floats<N> floats() const {
+    Floats<N> result;
+    VTL_UNROLL
+    for (int i = 0; i < N; ++i) result[i] = to_float(values[i]);
+    return result;
+  }
+};
+template <int N>
+requires(N % 2 == 0) struct Packed<N, bf16> {
+  Vec<uint32_t, N / 2> pairs;  // the first value in the lower half
+
+  VTL_DEVICE static Packed load_from(const bf16* from, Site site) {
+    return {load_vec<N / 2>(reinterpret_cast<const uint32_t*>(from), site)};
+  }
+  VTL_DEVICE Floats<N> floats() const {
+    Floats<N> result;
+    VTL_UNROLL
+    for (int i = 0; i < N / 2; ++i) {
+      const uint32_t first = pairs[i] << 16, second = pairs[i] & 0xffff0000u;
+      __builtin_memcpy(&result[2 * i], &first, 4);
+      __builtin_memcpy(&result[2 * i + 1], &second, 4);
+    }
+    return result;
+  }
+};
+// from[at], from[at + 1], ...; zeros when `from` is null. Aligned as for load_floats, at most 16 bytes.
+template <int N, class T>
+VTL_DEVICE Packed<N, T> load_packed(const T* from, int64_t at, Site site = VTL_HERE) {
+  return from ? Packed<N, T>::load_from(from + at, site) : Packed<N, T>{};
+}
+
 // Host: p may be read in vectors of N.
 template <int N, class T>
 bool aligned_to(const T* p) {

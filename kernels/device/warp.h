@@ -65,8 +65,8 @@ VTL_DEVICE bool all_of_warp(bool predicate, uint32_t mask = kAllLanes, Site site
 }
 
 // Over groups of `Lanes` (a power of two) neighbouring lanes, in a fixed order; every lane gets the result.
-template <unsigned Lanes = kWarpLanes>
-VTL_DEVICE float warp_sum(float value, Site site = VTL_HERE) {
+template <unsigned Lanes = kWarpLanes, class T>
+VTL_DEVICE T warp_sum(T value, Site site = VTL_HERE) {
   VTL_UNROLL
   for (unsigned bits = Lanes / 2; bits > 0; bits /= 2) value += shuffle_xor(value, bits, kAllLanes, site);
   return value;

@@ -30,6 +30,7 @@ struct CostLimits {
   double bytes = 1.05;                            // distinct bytes of all kernels together, of the least
   double sectors = 0.9;                           // sector efficiency of each kernel, at least
   double wavefronts = 1.1;                        // in shared memory, of the ideal
+  double small = 0;                               // kernels that move less than this share of the least are not judged
   emulator::Races races = emulator::Races::find;  // ignore: where the shadow of large tensors would not fit
 };
 
@@ -45,9 +46,11 @@ inline void check_cost(const std::string& what, int64_t least_bytes, const std::
   uint64_t bytes = 0;
   for (const emulator::KernelCounts& counts : trace.kernels()) {
     INFO(emulator::describe(counts));
+    const uint64_t moved = counts.bytes_read + counts.bytes_written;
+    bytes += moved;
+    if (static_cast<double>(moved) < limits.small * static_cast<double>(least_bytes)) continue;
     CHECK(counts.sector_efficiency() >= limits.sectors);
     CHECK(counts.wavefront_ratio() <= limits.wavefronts);
-    bytes += counts.bytes_read + counts.bytes_written;
   }
   CHECK_MESSAGE(bytes > 0, "nothing was launched");
   CHECK_MESSAGE(static_cast<double>(bytes) <= limits.bytes * static_cast<double>(least_bytes), "moves ", bytes,

@@ -7,6 +7,7 @@
 #include "vtl/core/context.h"
 #include "vtl/core/error.h"
 #include "vtl/layers/softmax_xent.h"
+#include "vtl/tests/harness/devices.h"
 #include "vtl/tests/harness/op_case.h"
 
 namespace {
@@ -74,7 +75,7 @@ OpCase loss_case(const Options& o, int64_t rows, int64_t classes) {
 TEST_CASE("the mean cross entropy and its gradient follow their definitions") {
   for (const Options& o : kOptions)
     for (const auto& [rows, classes] :
-         {std::pair<int64_t, int64_t>{1, 1}, {3, 2}, {5, 31}, {2, 33}, {37, 10}, {4, 1000}})
+         {std::pair<int64_t, int64_t>{1, 1}, {3, 2}, {5, 31}, {2, 33}, {37, 10}, {4, 1000}, {3, 1026}})
       examine(loss_case(o, rows, classes));
 }
 
@@ -106,7 +107,7 @@ TEST_CASE("row losses and their gradient follow their definitions") {
 }
 
 TEST_CASE("softmax gives probabilities in f32") {
-  for (const int64_t classes : {1, 15, 16, 17, 1000}) {
+  for (const int64_t classes : {1, 15, 16, 17, 1000, 1026}) {
     OpCase op;
     op.name = concat("softmax ", classes);
     op.inputs = {{"logits", {3, classes}, Kind::constant, -5, 5}};
@@ -131,18 +132,25 @@ TEST_CASE("softmax gives probabilities in f32") {
 }
 
 TEST_CASE("the loss of large logits is finite, and a label out of range makes only its row NaN") {
-  const float logits[] = {3e4f, -3e4f, 0, 1, 1, 2};
-  const int64_t labels[] = {1, 0, 2};
-  float loss[3], mean, lse[3], dlogits[6];
-  const float dmean = 1;
-  const kernels::XentTarget target{labels};
-  kernels::softmax_xent_forward(stream(), DType::f32, logits, target, loss, &mean, lse, {3, 2});
-  CHECK(loss[0] == 6e4f);
-  CHECK(loss[1] == doctest::Approx(std::log1p(std::exp(1.0))));
-  CHECK(std::isnan(loss[2]));
-  CHECK(std::isnan(mean));
-  kernels::softmax_xent_backward(stream(), DType::f32, logits, target, lse, nullptr, &dmean, {dlogits}, {3, 2});
-  CHECK(dlogits[0] == doctest::Approx(1.0 / 3));
-  CHECK(dlogits[1] == doctest::Approx(-1.0 / 3));
-  CHECK(std::isnan(dlogits[4]));
+  for (const Device& device : devices()) {
+    INFO(to_string(device));
+    Stream work(device);
+    const Tensor logits = to_tensor({3e4, -3e4, 0, 1, 1, 2}, {3, 2}, DType::f32, device);
+    const Tensor labels = to_tensor({1, 0, 2}, {3}, DType::i64, device),
+                 dmean = to_tensor({1}, {1}, DType::f32, device);
+    const Tensor loss = Tensor::empty({3}, DType::f32, device), lse = empty_like(loss), mean = empty_like(dmean);
+    const kernels::XentTarget target{labels.data_as<int64_t>()};
+    kernels::softmax_xent_forward(work, DType::f32, logits.data(), target, loss.f32(), mean.f32(), lse.f32(), {3, 2});
+    // The gradient may take the place of the logits.
+    kernels::softmax_xent_backward(work, DType::f32, logits.data(), target, lse.f32(), nullptr, dmean.f32(),
+                                   {logits.data()}, {3, 2});
+    const Values losses = to_values(loss), gradient = to_values(logits);
+    CHECK(losses[0] == 6e4);
+    CHECK(losses[1] == doctest::Approx(std::log1p(std::exp(1.0))));
+    CHECK(std::isnan(losses[2]));
+    CHECK(std::isnan(to_values(mean)[0]));
+    CHECK(gradient[0] == doctest::Approx(1.0 / 3));
+    CHECK(gradient[1] == doctest::Approx(-1.0 / 3));
+    CHECK(std::isnan(gradient[4]));
+  }
 }

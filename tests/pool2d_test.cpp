@@ -8,6 +8,7 @@
 #include "vtl/core/context.h"
 #include "vtl/core/tape.h"
 #include "vtl/layers/pool2d.h"
+#include "vtl/tests/harness/devices.h"
 #include "vtl/tests/harness/op_case.h"
 
 namespace {
@@ -157,7 +158,8 @@ TEST_CASE("max pooling follows its definition") {
   for (const auto& d :
        {pool({1, 1, 1, 1}, 1, 1, 0, 0, 0, 0), pool({2, 5, 7, 3}, 3, 2, 1, 1, 1, 1),
         pool({1, 6, 5, 33}, 3, 2, 0, 1, 2, 0), pool({1, 4, 9, 16}, 2, 2, 0, 0, 0, 0, PoolRounding::ceil),
-        pool({2, 20, 21, 64}, 3, 2, 1, 1, 1, 1), pool({0, 4, 4, 3}, 2, 2, 0, 0, 0, 0)}) {
+        pool({2, 20, 21, 64}, 3, 2, 1, 1, 1, 1), pool({0, 4, 4, 3}, 2, 2, 0, 0, 0, 0),
+        pool({1, 3, 5, 1032}, 3, 2, 1, 1, 1, 1)}) {
     OpCase op = max_case(d);
     // Differences mean nothing where two values of a window are close: values far apart, and none in bf16, where they
     // tie.
@@ -169,12 +171,14 @@ TEST_CASE("max pooling follows its definition") {
 }
 
 TEST_CASE("max pooling in bf16 picks the values that f32 picks") {
-  const Pool2dDims d = pool({2, 9, 9, 20}, 3, 2, 1, 1, 1, 1);
-  const Values x = rounded(random_values("pool", 2 * 9 * 9 * 20), DType::bf16);
-  Stream stream(Device::cpu());
-  const Tensor in = to_tensor(x, {2, 9, 9, 20}, DType::bf16), out = empty_output(in, d);
-  kernels::max_pool2d_forward(stream, DType::bf16, in.data(), out.data(), nullptr, d);
-  CHECK(to_values(out) == define_max(x, d));
+  const Pool2dDims d = pool({2, 9, 9, 24}, 3, 2, 1, 1, 1, 1);
+  const Values x = rounded(random_values("pool", 2 * 9 * 9 * 24), DType::bf16);
+  for (const Device& device : devices()) {
+    Stream stream(device);
+    const Tensor in = to_tensor(x, {2, 9, 9, 24}, DType::bf16, device), out = empty_output(in, d);
+    kernels::max_pool2d_forward(stream, DType::bf16, in.data(), out.data(), nullptr, d);
+    CHECK(to_values(out) == define_max(x, d));
+  }
 }
 
 TEST_CASE("the first of equal maxima gets the gradient, and NaN wins") {
@@ -182,18 +186,22 @@ TEST_CASE("the first of equal maxima gets the gradient, and NaN wins") {
   Pool2dDims row = d;
   row.kernel_width = 4;
   row.out_width = 1;
-  Stream stream(Device::cpu());
-  std::vector<float> x{2, 5, 5, 1}, y(1), dx(4, NAN);
-  const std::vector<float> dy{7};
-  std::vector<uint8_t> argmax(1);
-  kernels::max_pool2d_forward(stream, DType::f32, x.data(), y.data(), argmax.data(), row);
-  kernels::max_pool2d_backward(stream, DType::f32, dy.data(), argmax.data(), {dx.data(), nullptr}, row);
-  CHECK(y[0] == 5);
-  CHECK(dx == std::vector<float>{0, 7, 0, 0});
-  x[2] = NAN;
-  kernels::max_pool2d_forward(stream, DType::f32, x.data(), y.data(), argmax.data(), row);
-  CHECK(std::isnan(y[0]));
-  CHECK(argmax[0] == 2);
+  for (const Device& device : devices()) {
+    Stream stream(device);
+    const Tensor x = to_tensor({2, 5, 5, 1}, {4}, DType::f32, device), y = to_tensor({0}, {1}, DType::f32, device);
+    const Tensor dy = to_tensor({7}, {1}, DType::f32, device), dx = empty_like(x);
+    const Tensor argmax = Tensor::empty({1}, DType::u8, device);
+    auto* const winner = argmax.data_as<uint8_t>();
+    kernels::max_pool2d_forward(stream, DType::f32, x.data(), y.data(), winner, row);
+    kernels::max_pool2d_backward(stream, DType::f32, dy.data(), winner, {dx.data()}, row);
+    CHECK(to_values(y) == Values{5});
+    CHECK(to_values(dx) == Values{0, 7, 0, 0});
+    const Tensor with_nan = to_tensor({2, 5, NAN, 1}, {4}, DType::f32, device);
+    kernels::max_pool2d_forward(stream, DType::f32, with_nan.data(), y.data(), winner, row);
+    kernels::max_pool2d_backward(stream, DType::f32, dy.data(), winner, {dx.data()}, row);
+    CHECK(std::isnan(to_values(y)[0]));
+    CHECK(to_values(dx) == Values{0, 0, 7, 0});
+  }
 }
 
 TEST_CASE("average pooling follows its definition with both divisors") {

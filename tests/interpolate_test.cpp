@@ -8,6 +8,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "vtl/tests/harness/devices.h"
 #include "vtl/tests/harness/op_case.h"
 
 namespace {
@@ -79,7 +80,7 @@ OpCase interpolate_case(const Setting& s, Interpolation filter, Antialias antial
 TEST_CASE("interpolation and its gradient follow their definition") {
   for (const auto filter : {Interpolation::bilinear, Interpolation::bicubic})
     for (const auto antialias : {Antialias::off, Antialias::on})
-      for (const Setting& s : {Setting{1, 1, 1, 1, 3, 2}, {2, 5, 4, 3, 5, 4}, {1, 3, 7, 17, 8, 3}, {2, 9, 8, 2, 4, 11}})
+      for (const Setting& s : {Setting{1, 1, 1, 1, 3, 2}, {2, 5, 4, 3, 5, 4}, {1, 3, 7, 16, 8, 3}, {2, 9, 8, 2, 4, 11}})
         examine(interpolate_case(s, filter, antialias));
 }
 
@@ -98,14 +99,17 @@ TEST_CASE("interpolation computes what PyTorch computes") {
     CAPTURE(name);
     const kernels::InterpolateDims dims{1,           c["in"][0],  c["in"][1],   channels,
                                         c["out"][0], c["out"][1], c["step"][0], c["step"][1]};
-    const std::vector<float> x = c["x"];
-    const Values expected = c["y"];
-    std::vector<float> y(expected.size());
-    Stream stream(Device::cpu());
-    kernels::interpolate_forward(stream, DType::f32, x.data(), y.data(),
-                                 c["bicubic"] ? Interpolation::bicubic : Interpolation::bilinear,
-                                 c["antialias"] ? Antialias::on : Antialias::off, dims);
-    // Two sums of at most 16 terms, whose weights are rounded too.
-    CHECK(max_difference(Values(y.begin(), y.end()), expected) <= 2 * 0x1p-23 * std::sqrt(16.0) * max_abs(expected));
+    const Values x = c["x"], expected = c["y"];
+    for (const Device& device : devices()) {
+      INFO(to_string(device));
+      Stream stream(device);
+      const Tensor from = to_tensor(x, {static_cast<int64_t>(x.size())}, DType::f32, device);
+      const Tensor y = Tensor::empty({static_cast<int64_t>(expected.size())}, DType::f32, device);
+      kernels::interpolate_forward(stream, DType::f32, from.data(), y.data(),
+                                   c["bicubic"] ? Interpolation::bicubic : Interpolation::bilinear,
+                                   c["antialias"] ? Antialias::on : Antialias::off, dims);
+      // Two sums of at most 16 terms, whose weights are rounded too.
+      CHECK(max_difference(to_values(y), expected) <= 2 * 0x1p-23 * std::sqrt(16.0) * max_abs(expected));
+    }
   }
 }

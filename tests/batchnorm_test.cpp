@@ -7,6 +7,7 @@
 #include "vtl/core/context.h"
 #include "vtl/kernels/batchnorm/batchnorm.h"
 #include "vtl/tests/harness/activation_value.h"
+#include "vtl/tests/harness/devices.h"
 #include "vtl/tests/harness/op_case.h"
 
 namespace {
@@ -96,13 +97,23 @@ OpCase frozen_case(const Setting& s) {
   return op;
 }
 
-std::vector<float> floats(const Values& values) { return {values.begin(), values.end()}; }
+Tensor floats(const Values& values, Device device) {
+  return to_tensor(values, {static_cast<int64_t>(values.size())}, DType::f32, device);
+}
+Tensor nothing(int64_t count, Device device) {
+  return floats(Values(static_cast<size_t>(count), std::nan("")), device);
+}
 
-std::vector<float> moments_of(const std::vector<float>& x, int64_t rows, int64_t channels) {
-  Stream stream(Device::cpu());
-  std::vector<float> moments(kernels::batchnorm_moments_size(channels), NAN);
-  kernels::batchnorm_statistics(stream, DType::f32, x.data(), moments.data(), {rows, channels});
-  return moments;
+Values moments_of(const Values& x, int64_t rows, int64_t channels, Device device) {
+  Stream stream(device);
+  const Tensor moments = nothing(kernels::batchnorm_moments_size(channels), device);
+  kernels::batchnorm_statistics(stream, DType::f32, floats(x, device).data(), moments.f32(), {rows, channels});
+  return to_values(moments);
+}
+
+Values joined(Values first, const Values& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
 }
 
 }  // namespace
@@ -115,6 +126,7 @@ TEST_CASE("batchnorm with batch statistics follows its definition") {
                            {50, 32, false, Activation::silu},
                            {37, 33, true, Activation::none},
                            {900, 77, true, Activation::silu},
+                           {1100, 12, false, Activation::silu},
                            {70, 1030, false, Activation::none}})
     examine(training_case(s));
 }
@@ -135,109 +147,125 @@ TEST_CASE("batchnorm fuses every activation, forward and backward") {
 }
 
 TEST_CASE("batch statistics survive a mean that is far larger than the spread") {
-  const int64_t rows = 5000, channels = 20;
-  Values exact = random_values("far", rows * channels, -1, 1);
-  for (auto& v : exact) v += 3000;
-  const std::vector<float> x = floats(exact);
-  const Statistics expected = statistics(Values(x.begin(), x.end()), rows, channels);
-  const std::vector<float> moments = moments_of(x, rows, channels);
-  for (int64_t c = 0; c < channels; ++c) {
-    CHECK(std::abs(moments[c] - expected.mean[c]) <= 2 * 0x1p-24 * 3001);
-    CHECK(std::abs(moments[channels + c] / rows - expected.variance[c]) <= 1e-5 * expected.variance[c]);
+  for (const auto& [rows, channels] : {std::pair<int64_t, int64_t>{5000, 20}, {700, 33}, {20000, 1}}) {
+    Values x = random_values("far", rows * channels, -1, 1);
+    for (auto& v : x) v += 3000;
+    x = rounded(x, DType::f32);
+    const Statistics expected = statistics(x, rows, channels);
+    for (const Device& device : devices()) {
+      INFO(to_string(device), ", ", rows, " x ", channels);
+      const Values moments = moments_of(x, rows, channels, device);
+      for (int64_t c = 0; c < channels; ++c) {
+        CHECK(std::abs(moments[c] - expected.mean[c]) <= 2 * 0x1p-24 * 3001);
+        CHECK(std::abs(moments[channels + c] / rows - expected.variance[c]) <= 1e-5 * expected.variance[c]);
+      }
+      CHECK(moments[2 * channels] == rows);
+    }
   }
-  CHECK(moments[2 * channels] == rows);
 }
 
 TEST_CASE("moments of parts merge into those of the whole") {
   const int64_t channels = 7, first = 100, second = 301;
-  const std::vector<float> x = floats(random_values("parts", (first + second) * channels, -2, 3));
-  const std::vector<float> a = moments_of({x.begin(), x.begin() + first * channels}, first, channels);
-  const std::vector<float> b = moments_of({x.begin() + first * channels, x.end()}, second, channels);
-  std::vector<float> both = a;
-  both.insert(both.end(), b.begin(), b.end());
-  const Statistics whole = statistics(Values(x.begin(), x.end()), first + second, channels);
-
-  Stream stream(Device::cpu());
-  std::vector<float> mean(channels), rstd(channels), running_mean(channels, 1.0f), running_var(channels, 2.0f);
-  int64_t batches = 41;
-  kernels::batchnorm_finish(stream, both.data(), mean.data(), rstd.data(), running_mean.data(), running_var.data(),
-                            &batches, {channels, 2, kEps, 0.1f});
-  CHECK(batches == 42);
-  for (int64_t c = 0; c < channels; ++c) {
-    const double unbiased = whole.variance[c] * (first + second) / (first + second - 1);
-    CHECK(mean[c] == doctest::Approx(whole.mean[c]).epsilon(1e-5));
-    CHECK(rstd[c] == doctest::Approx(1 / std::sqrt(whole.variance[c] + kEps)).epsilon(1e-5));
-    CHECK(running_mean[c] == doctest::Approx(0.9 + 0.1 * whole.mean[c]).epsilon(1e-5));
-    CHECK(running_var[c] == doctest::Approx(1.8 + 0.1 * unbiased).epsilon(1e-5));
+  const Values x = rounded(random_values("parts", (first + second) * channels, -2, 3), DType::f32);
+  const Statistics whole = statistics(x, first + second, channels);
+  for (const Device& device : devices()) {
+    INFO(to_string(device));
+    const Values a = moments_of({x.begin(), x.begin() + first * channels}, first, channels, device);
+    const Values b = moments_of({x.begin() + first * channels, x.end()}, second, channels, device);
+    const Tensor both = floats(joined(a, b), device), mean = nothing(channels, device),
+                 rstd = nothing(channels, device);
+    const Tensor running_mean = floats(Values(channels, 1), device), running_var = floats(Values(channels, 2), device);
+    const Tensor batches = to_tensor({41}, {1}, DType::i64, device);
+    Stream stream(device);
+    kernels::batchnorm_finish(stream, both.f32(), mean.f32(), rstd.f32(), running_mean.f32(), running_var.f32(),
+                              batches.data_as<int64_t>(), {channels, 2, kEps, 0.1f});
+    CHECK(to_values(batches) == Values{42});
+    for (int64_t c = 0; c < channels; ++c) {
+      const double unbiased = whole.variance[c] * (first + second) / (first + second - 1);
+      CHECK(to_values(mean)[c] == doctest::Approx(whole.mean[c]).epsilon(1e-5));
+      CHECK(to_values(rstd)[c] == doctest::Approx(1 / std::sqrt(whole.variance[c] + kEps)).epsilon(1e-5));
+      CHECK(to_values(running_mean)[c] == doctest::Approx(0.9 + 0.1 * whole.mean[c]).epsilon(1e-5));
+      CHECK(to_values(running_var)[c] == doctest::Approx(1.8 + 0.1 * unbiased).epsilon(1e-5));
+    }
   }
 }
 
 TEST_CASE("a part without rows changes nothing, and no rows at all leave the running values alone") {
-  Stream stream(Device::cpu());
   const int64_t channels = 2;
-  std::vector<float> moments = moments_of({1, 2, 3, 6}, 2, channels);
-  const std::vector<float> none = moments_of({}, 0, channels);
-  std::vector<float> mean(channels), rstd(channels), running(channels, 5.0f);
-  int64_t batches = 0;
-  kernels::batchnorm_finish(stream, none.data(), mean.data(), rstd.data(), running.data(), running.data(), &batches,
-                            {channels, 1, kEps, 0.1f});
-  CHECK(running == std::vector<float>{5, 5});
-  CHECK(batches == 0);
-  moments.insert(moments.end(), none.begin(), none.end());
-  kernels::batchnorm_finish(stream, moments.data(), mean.data(), rstd.data(), nullptr, nullptr, nullptr,
-                            {channels, 2, kEps, 0.1f});
-  CHECK(mean == std::vector<float>{2, 4});
+  for (const Device& device : devices()) {
+    INFO(to_string(device));
+    Stream stream(device);
+    const Values some = moments_of({1, 2, 3, 6}, 2, channels, device), none = moments_of({}, 0, channels, device);
+    const Tensor mean = nothing(channels, device), rstd = nothing(channels, device);
+    const Tensor running = floats({5, 5}, device), batches = to_tensor({0}, {1}, DType::i64, device);
+    kernels::batchnorm_finish(stream, floats(none, device).f32(), mean.f32(), rstd.f32(), running.f32(), running.f32(),
+                              batches.data_as<int64_t>(), {channels, 1, kEps, 0.1f});
+    CHECK(to_values(mean) == Values{0, 0});
+    CHECK(to_values(rstd)[0] == doctest::Approx(1 / std::sqrt(kEps)));
+    CHECK(to_values(running) == Values{5, 5});
+    CHECK(to_values(batches) == Values{0});
+    kernels::batchnorm_finish(stream, floats(joined(some, none), device).f32(), mean.f32(), rstd.f32(), nullptr,
+                              nullptr, nullptr, {channels, 2, kEps, 0.1f});
+    CHECK(to_values(mean) == Values{2, 4});
+  }
 }
 
 TEST_CASE("batchnorm works in place, forward and backward") {
-  const int64_t rows = 45, channels = 19, count = rows * channels;
-  const std::vector<float> x = floats(random_values("x", count)), dy = floats(random_values("dy", count)),
-                           residual = floats(random_values("residual", count));
-  const std::vector<float> weight = floats(random_values("weight", channels, 0.5, 1.5)),
-                           bias = floats(random_values("bias", channels)),
-                           mean = floats(random_values("mean", channels)),
-                           rstd = floats(random_values("rstd", channels, 0.5, 2));
-  const kernels::BatchNormScale scale{mean.data(), rstd.data(), weight.data(), bias.data()};
+  const int64_t rows = 45, channels = 20, count = rows * channels;
   const kernels::BatchNormDims dims{rows, channels};
-  Stream stream(Device::cpu());
-  std::vector<float> y(count), sums(2 * channels), dx(count), dresidual(count);
-  kernels::batchnorm_apply(stream, DType::f32, x.data(), scale, residual.data(), Activation::relu, y.data(), dims);
-  kernels::batchnorm_backward_reduce(stream, DType::f32, dy.data(), {x.data(), nullptr, y.data()}, scale,
-                                     Activation::relu, sums.data(), {}, {}, nullptr, dims);
-  kernels::batchnorm_backward_apply(stream, DType::f32, dy.data(), {x.data(), nullptr, y.data()}, scale,
-                                    Activation::relu, sums.data(), rows, {dx.data(), nullptr},
-                                    {dresidual.data(), nullptr}, dims);
-
-  SUBCASE("y over x") {
-    std::vector<float> over = x;
-    kernels::batchnorm_apply(stream, DType::f32, over.data(), scale, residual.data(), Activation::relu, over.data(),
-                             dims);
-    CHECK(over == y);
-  }
-  SUBCASE("g over dy, then dx over g") {
-    std::vector<float> over = dy, same_sums(2 * channels);
-    kernels::batchnorm_backward_reduce(stream, DType::f32, over.data(), {x.data(), nullptr, y.data()}, scale,
-                                       Activation::relu, same_sums.data(), {}, {}, over.data(), dims);
-    CHECK(over == dresidual);
-    CHECK(same_sums == sums);
-    kernels::batchnorm_backward_apply(stream, DType::f32, over.data(), {x.data()}, scale, Activation::none, sums.data(),
-                                      rows, {over.data(), nullptr}, {}, dims);
-    CHECK(over == dx);
-  }
-  SUBCASE("the derivative from the output is that from the recomputed input") {
-    std::vector<float> same_sums(2 * channels);
-    kernels::batchnorm_backward_reduce(stream, DType::f32, dy.data(), {x.data(), residual.data(), nullptr}, scale,
-                                       Activation::relu, same_sums.data(), {}, {}, nullptr, dims);
-    CHECK(same_sums == sums);
-  }
-  SUBCASE("a frozen layer needs no x where nothing asks for it") {
-    std::vector<float> with_x(count), without(count), dbias(channels);
-    kernels::batchnorm_frozen_backward(stream, DType::f32, dy.data(), {x.data(), nullptr, y.data()}, scale,
-                                       Activation::relu, {with_x.data(), nullptr}, {}, {}, {}, dims);
-    kernels::batchnorm_frozen_backward(stream, DType::f32, dy.data(), {nullptr, nullptr, y.data()}, scale,
-                                       Activation::relu, {without.data(), nullptr}, {}, {}, {dbias.data(), nullptr},
+  for (const Device& device : devices()) {
+    INFO(to_string(device));
+    Stream stream(device);
+    const auto random = [&](const char* what, int64_t size, double low = -1.5, double high = 1.5) {
+      return floats(random_values(what, size, low, high), device);
+    };
+    const auto copy = [&](const Tensor& t) { return floats(to_values(t), device); };
+    const Tensor x = random("x", count), dy = random("dy", count), residual = random("residual", count);
+    const Tensor weight = random("weight", channels, 0.5, 1.5), bias = random("bias", channels);
+    const Tensor mean = random("mean", channels), rstd = random("rstd", channels, 0.5, 2);
+    const kernels::BatchNormScale scale{mean.f32(), rstd.f32(), weight.f32(), bias.f32()};
+    const Tensor y = nothing(count, device), sums = nothing(2 * channels, device);
+    const Tensor dx = nothing(count, device), dresidual = nothing(count, device);
+    const auto relu = Activation::relu;
+    kernels::batchnorm_apply(stream, DType::f32, x.data(), scale, residual.data(), relu, y.data(), dims);
+    const kernels::BatchNormSaved saved{x.data(), nullptr, y.data()};
+    kernels::batchnorm_backward_reduce(stream, DType::f32, dy.data(), saved, scale, relu, sums.f32(), {}, {}, nullptr,
                                        dims);
-    CHECK(with_x == without);
-    CHECK(dbias[0] == sums[0]);
+    kernels::batchnorm_backward_apply(stream, DType::f32, dy.data(), saved, scale, relu, sums.f32(), rows, {dx.data()},
+                                      {dresidual.data()}, dims);
+    {
+      INFO("y over x");
+      const Tensor over = copy(x);
+      kernels::batchnorm_apply(stream, DType::f32, over.data(), scale, residual.data(), relu, over.data(), dims);
+      CHECK(to_values(over) == to_values(y));
+    }
+    {
+      INFO("g over dy, then dx over g");
+      const Tensor over = copy(dy), same_sums = nothing(2 * channels, device);
+      kernels::batchnorm_backward_reduce(stream, DType::f32, over.data(), saved, scale, relu, same_sums.f32(), {}, {},
+                                         over.data(), dims);
+      CHECK(to_values(over) == to_values(dresidual));
+      CHECK(to_values(same_sums) == to_values(sums));
+      kernels::batchnorm_backward_apply(stream, DType::f32, over.data(), {x.data()}, scale, Activation::none,
+                                        sums.f32(), rows, {over.data()}, {}, dims);
+      CHECK(to_values(over) == to_values(dx));
+    }
+    {
+      INFO("the derivative from the output is that from the recomputed input");
+      const Tensor same_sums = nothing(2 * channels, device);
+      kernels::batchnorm_backward_reduce(stream, DType::f32, dy.data(), {x.data(), residual.data()}, scale, relu,
+                                         same_sums.f32(), {}, {}, nullptr, dims);
+      CHECK(to_values(same_sums) == to_values(sums));
+    }
+    {
+      INFO("a frozen layer needs no x where nothing asks for it");
+      const Tensor with_x = nothing(count, device), without = nothing(count, device), dbias = nothing(channels, device);
+      kernels::batchnorm_frozen_backward(stream, DType::f32, dy.data(), saved, scale, relu, {with_x.data()}, {}, {}, {},
+                                         dims);
+      kernels::batchnorm_frozen_backward(stream, DType::f32, dy.data(), {nullptr, nullptr, y.data()}, scale, relu,
+                                         {without.data()}, {}, {}, {dbias.data()}, dims);
+      CHECK(to_values(with_x) == to_values(without));
+      CHECK(to_values(dbias)[0] == to_values(sums)[0]);
+    }
   }
 }

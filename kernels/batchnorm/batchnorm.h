@@ -30,7 +30,7 @@ struct BatchNormScale {
 
 // What one process knows of its rows: mean[channels], m2[channels] = sum of (x - mean)^2, and the number of rows, all
 // f32.
-constexpr int64_t batchnorm_moments_size(int64_t channels) { return 2 * channels + 1; }
+VTL_HOST_DEVICE constexpr int64_t batchnorm_moments_size(int64_t channels) { return 2 * channels + 1; }
 
 // moments (f32 [batchnorm_moments_size]) of x, [rows, channels] dense. Safe for means far from zero.
 // With n processes each writes its own part of a zeroed [n, size] buffer; a sum over processes then gathers all parts.

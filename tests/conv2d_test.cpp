@@ -8,9 +8,9 @@
 #include "vtl/core/context.h"
 #include "vtl/core/error.h"
 #include "vtl/core/parallel.h"
-#include "vtl/core/runtime.h"
 #include "vtl/kernels/conv2d/conv2d.h"
 #include "vtl/tests/harness/activation_value.h"
+#include "vtl/tests/harness/devices.h"
 #include "vtl/tests/harness/op_case.h"
 
 using namespace vtl;
@@ -58,12 +58,6 @@ double tolerance(double terms, double magnitude, DType out) {
   return 32 * kEps * std::sqrt(terms + 1) * 2.25 + 2e-6 * magnitude + (out == DType::bf16 ? 0x1p-7 * magnitude : 0);
 }
 
-std::vector<Device> devices() {
-  std::vector<Device> found{Device::cpu(), Device::simt()};
-  if (has_runtime(DeviceKind::cuda)) found.push_back(Device::cuda());
-  return found;
-}
-
 struct Data {
   Values x, w, dy;
 
@@ -78,11 +72,10 @@ Tensor vector_of(const Values& values, DType dtype, Device device) {
 }
 Tensor nothing(int64_t count, DType dtype, Device device) { return vector_of(Values(count, NAN), dtype, device); }
 
-// f(stream) on every device of this build that has such a convolution.
+// f(stream) on every device of this build.
 template <class F>
-void on_each_device(const Conv2dDims& d, F&& f) {
-  for (const Device device : devices()) {
-    if (device.kind != DeviceKind::cpu && !d.is_depthwise()) continue;
+void on_each_device(F&& f) {
+  for (const Device device : test::devices()) {
     CAPTURE(to_string(device));
     Stream stream(device);
     const StreamScope scope(stream);
@@ -124,7 +117,7 @@ void check_forward(const Conv2dDims& d, DType in, DType out, const EpilogueCase&
   }
   const double allowed = tolerance(double(w_count(d) / d.out_channels), test::max_abs(before), out);
 
-  on_each_device(d, [&](Stream& stream) {
+  on_each_device([&](Stream& stream) {
     const Device device = stream.device();
     const Tensor x = vector_of(data.x, in, device), w = vector_of(data.w, in, device);
     const Tensor t_scale = vector_of(scale, DType::f32, device), t_bias = vector_of(bias, DType::f32, device);
@@ -159,7 +152,7 @@ void check_backward_data(const Conv2dDims& d, DType in, DType out) {
   Values gradient(x_count(d));
   for_each_product(d, [&](int64_t x, int64_t w, int64_t y) { gradient[x] += data.dy[y] * data.w[w]; });
   const double terms = double(d.kernel_h * d.kernel_w * d.out_channels / d.groups);
-  on_each_device(d, [&](Stream& stream) {
+  on_each_device([&](Stream& stream) {
     const Device device = stream.device();
     const Tensor dy = vector_of(data.dy, in, device), w = vector_of(data.w, in, device);
     const Tensor t_addend = vector_of(addend, out, device);
@@ -189,7 +182,7 @@ void check_backward_weight(const Conv2dDims& d, DType in) {
   for_each_product(d, [&](int64_t x, int64_t w, int64_t y) { gradient[w] += data.dy[y] * data.x[x]; });
   for (int64_t i = 0; i < y_count(d); ++i) expected_bias[i % d.out_channels] += data.dy[i];
   const double terms = double(d.batch * d.out_h() * d.out_w());
-  on_each_device(d, [&](Stream& stream) {
+  on_each_device([&](Stream& stream) {
     const Device device = stream.device();
     const Tensor x = vector_of(data.x, in, device), dy = vector_of(data.dy, in, device);
     const Tensor t_addend = vector_of(addend, DType::f32, device);
@@ -372,8 +365,7 @@ TEST_CASE("own convolution kernels give the same bits for any number of threads"
 TEST_CASE("a convolution of nothing has gradients of zero") {
   for (const int64_t groups : {1, 6}) {
     const Conv2dDims d = square(0, 5, 6, 6, 3, 1, 1, groups);
-    on_each_device(d, [&](Stream& stream) {
-      if (stream.device().kind != DeviceKind::cpu) return;
+    on_each_device([&](Stream& stream) {
       const Tensor dw = nothing(w_count(d), DType::f32, stream.device()), db = nothing(6, DType::f32, stream.device());
       conv2d_backward_weight(stream, d, nullptr, DType::f32, nullptr, DType::f32, {dw.data()}, {db.data()});
       CHECK(test::max_abs(test::to_values(dw)) == 0);

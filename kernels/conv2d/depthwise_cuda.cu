@@ -78,7 +78,7 @@ Slabs slabs_of(int64_t channels, int64_t width, int64_t most = kMostLanes) {
   return {static_cast<unsigned>((vectors + count - 1) / count), static_cast<unsigned>(count)};
 }
 
-// ---- forward, and the gradient of the input where the stride is 1 ---------------------------------------------------
+// ---- forward, and the gradient of the input where the stride is 1 --------------------------------------------------
 
 enum class Taps { as_given, flipped };
 
@@ -176,8 +176,7 @@ bool try_tiles(Stream& stream, const Conv2dDims& d, const T* x, const T* w, Taps
   });
 }
 
-// ---- the gradient of the input where the stride is 2
-// -----------------------------------------------------------------
+// ---- the gradient of the input where the stride is 2 ---------------------------------------------------------------
 
 constexpr int kGradientStrip = 4;
 
@@ -247,8 +246,7 @@ bool try_gradient_tiles(Stream& stream, const Conv2dDims& d, const T* dy, const 
   return done;
 }
 
-// ---- any kernel, stride, dilation, number of channels and alignment
-// --------------------------------------------------
+// ---- any kernel, stride, dilation, number of channels and alignment ------------------------------------------------
 
 struct AnyKernel {
   int height, width, stride_h, stride_w, dilation_h, dilation_w;
@@ -359,8 +357,7 @@ void backward_data(Stream& stream, const Conv2dDims& d, const TIn* dy, const TIn
                   addend);
 }
 
-// ---- the gradient of the filters
-// -------------------------------------------------------------------------------------
+// ---- the gradient of the filters -----------------------------------------------------------------------------------
 
 constexpr int kSumLanes = 4;  // channels of a thread: sums of f32 move in 16 bytes
 constexpr int kSumStrip = 4;

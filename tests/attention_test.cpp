@@ -7,6 +7,7 @@
 
 #include "vtl/core/context.h"
 #include "vtl/core/error.h"
+#include "vtl/kernels/simt/settings.h"
 #include "vtl/layers/attention.h"
 #include "vtl/tests/harness/op_case.h"
 
@@ -62,7 +63,8 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, MaskKind kin
   kernels::attention_forward(stream(), q.dtype(), {q.data(), q_strides}, {k.data(), k_strides}, {v.data(), k_strides},
                              mask, strides, out.data(), q_strides, lse.f32(), d);
   record("attention", {&out}, {&q, &k, &v, &bias},
-         [=, q = q.value(), k = k.value(), v = v.value(), out = out.value(), bias = bias.value()](Grads& g) {
+         [=, q = q.value(), k = k.value(), v = v.value(), out = out.value(), bias = bias.value(),
+          lengths = lengths.value()](Grads& g) {
            const Tensor dout = g.out();
            const Dest dq = g.dest(0), dk = g.dest(1), dv = g.dest(2), dbias = g.dest(3);
            kernels::attention_backward(stream(), q.dtype(), {dout.data(), q_strides}, {q.data(), q_strides},
@@ -95,8 +97,10 @@ AttentionDims dims_of(int64_t batch, int64_t heads, int64_t q_len, int64_t k_len
 }  // namespace
 
 TEST_CASE("attention of queries on keys of another length follows its definition") {
-  for (const AttentionDims& d : {dims_of(1, 1, 1, 1, 1), dims_of(2, 2, 3, 5, 4), dims_of(1, 2, 7, 2, 33),
-                                 dims_of(2, 1, 1, 31, 8), dims_of(1, 1, 50, 17, 6), dims_of(1, 2, 33, 300, 20)}) {
+  for (const AttentionDims& d :
+       {dims_of(1, 1, 1, 1, 1), dims_of(2, 2, 3, 5, 4), dims_of(1, 2, 7, 2, 33), dims_of(2, 1, 1, 31, 8),
+        dims_of(1, 1, 50, 17, 6), dims_of(1, 2, 33, 300, 20), dims_of(1, 2, 20, 37, 64), dims_of(1, 1, 70, 20, 80),
+        dims_of(1, 1, 18, 70, 96), dims_of(1, 1, 33, 17, 128), dims_of(1, 1, 5, 6, 130)}) {
     OpCase op = base_case("attention", d);
     op.define = [=](const auto& in) { return define(in[0], in[1], in[2], d, [](auto...) { return 0.0; }); };
     op.run = [=](const auto& in) { return attention(in[0], in[1], in[2], MaskKind::none, {}, {}, {}, d); };
@@ -105,8 +109,8 @@ TEST_CASE("attention of queries on keys of another length follows its definition
 }
 
 TEST_CASE("a causal mask hides later keys") {
-  for (const AttentionDims& d :
-       {dims_of(1, 2, 5, 5, 8), dims_of(1, 1, 60, 60, 4), dims_of(1, 1, 9, 4, 4), dims_of(1, 1, 4, 9, 4)}) {
+  for (const AttentionDims& d : {dims_of(1, 2, 5, 5, 8), dims_of(1, 1, 60, 60, 4), dims_of(1, 1, 9, 4, 4),
+                                 dims_of(1, 1, 4, 9, 4), dims_of(1, 1, 140, 140, 64), dims_of(1, 1, 7, 7, 136)}) {
     OpCase op = base_case("causal attention", d);
     op.define = [=](const auto& in) {
       return define(in[0], in[1], in[2], d, [](auto, auto, auto i, auto j) { return j <= i ? 0.0 : kHidden; });
@@ -117,17 +121,19 @@ TEST_CASE("a causal mask hides later keys") {
 }
 
 TEST_CASE("key lengths hide padding, and a sample without keys gives zeros") {
-  const AttentionDims d = dims_of(4, 2, 5, 20, 8);
-  const std::vector<int32_t> lengths{20, 0, 16, 1};
-  OpCase op = base_case("attention with key lengths", d);
-  op.define = [=](const auto& in) {
-    return define(in[0], in[1], in[2], d, [&](auto b, auto, auto, auto j) { return j < lengths[b] ? 0.0 : kHidden; });
-  };
-  op.run = [=](const auto& in) {
-    const Tensor device_lengths = Tensor::from(std::span<const int32_t>(lengths), {4}, in[0].device());
-    return attention(in[0], in[1], in[2], MaskKind::key_lengths, device_lengths, {}, {}, d);
-  };
-  examine(op);
+  for (const AttentionDims& d : {dims_of(4, 2, 5, 20, 8), dims_of(4, 1, 3, 20, 129), dims_of(4, 1, 34, 300, 32)}) {
+    const auto k_len = static_cast<int32_t>(d.k_len);
+    const std::vector<int32_t> lengths{k_len, 0, k_len - 4, 1};
+    OpCase op = base_case("attention with key lengths", d);
+    op.define = [=](const auto& in) {
+      return define(in[0], in[1], in[2], d, [&](auto b, auto, auto, auto j) { return j < lengths[b] ? 0.0 : kHidden; });
+    };
+    op.run = [=](const auto& in) {
+      const Tensor device_lengths = Tensor::from(std::span<const int32_t>(lengths), {4}, in[0].device());
+      return attention(in[0], in[1], in[2], MaskKind::key_lengths, device_lengths, {}, {}, d);
+    };
+    examine(op);
+  }
 }
 
 TEST_CASE("a bias is added to the scores, shared as its strides say, and gets the sum of their gradients") {
@@ -135,10 +141,7 @@ TEST_CASE("a bias is added to the scores, shared as its strides say, and gets th
     const char* name;
     int64_t batches, heads, queries;  // extents of the bias; 1 where it is shared
   };
-  const AttentionDims d = dims_of(4, 3, 3, 5, 2);
-  for (const Sharing& s : {Sharing{"every head its own bias", 4, 3, 3}, Sharing{"bias shared by samples", 1, 3, 3},
-                           Sharing{"bias shared by heads", 4, 1, 3}, Sharing{"two windows", 2, 3, 3},
-                           Sharing{"one bias", 1, 1, 3}, Sharing{"bias shared by queries", 1, 3, 1}}) {
+  const auto check = [](const Sharing& s, const AttentionDims& d) {
     OpCase op = base_case(s.name, d);
     op.inputs.push_back({"bias", {s.batches, s.heads, s.queries, d.k_len}, vtl::test::Kind::parameter, -2, 2});
     const int64_t query = s.queries == 1 ? 0 : d.k_len, head = s.heads == 1 ? 0 : s.queries * d.k_len;
@@ -153,7 +156,13 @@ TEST_CASE("a bias is added to the scores, shared as its strides say, and gets th
     };
     op.gradient_terms *= 12;
     examine(op);
-  }
+  };
+  for (const Sharing& s : {Sharing{"every head its own bias", 4, 3, 3}, Sharing{"bias shared by samples", 1, 3, 3},
+                           Sharing{"bias shared by heads", 4, 1, 3}, Sharing{"two windows", 2, 3, 3},
+                           Sharing{"one bias", 1, 1, 3}, Sharing{"bias shared by queries", 1, 3, 1}})
+    check(s, dims_of(4, 3, 3, 5, 2));
+  check({"bias of wide heads", 1, 2, 2}, dims_of(2, 2, 2, 3, 130));
+  check({"bias of wide heads shared by queries", 1, 1, 1}, dims_of(2, 2, 2, 3, 130));
 }
 
 TEST_CASE("a bias of minus infinity hides a key, and a row of them gives zeros") {
@@ -194,6 +203,40 @@ TEST_CASE("self_attention on packed qkv follows the definition") {
     op.terms = static_cast<double>(tokens + head_dim);
     op.gradient_terms = static_cast<double>(2 * tokens + head_dim);
     op.ulps = 8;
+    examine(op);
+  }
+}
+
+TEST_CASE("a bias of many tiles gets its gradient") {
+  const AttentionDims d = dims_of(9, 1, 65, 66, 8);
+  OpCase op = base_case("bias of many tiles", d);
+  op.inputs.push_back({"bias", {65, 66}, vtl::test::Kind::parameter, -2, 2});
+  op.define = [=](const auto& in) {
+    return define(in[0], in[1], in[2], d, [&](auto, auto, auto i, auto j) { return in[3][i * 66 + j]; });
+  };
+  op.run = [=](const auto& in) {
+    return attention(in[0], in[1], in[2], MaskKind::none, {}, in[3], {nullptr, 1, 0, 0, 66}, d);
+  };
+  op.gradient_terms *= 9;
+  examine(op);
+}
+
+// What fits into shared memory decides between kernels that hold a whole head and kernels that pass over it.
+TEST_CASE("attention on the emulated device gives the same with the shared memory of a large GPU") {
+  emulator::SettingsScope scope;
+  emulator::settings().shared_limit = emulator::kSharedSm90;
+  for (const auto& [d, kind] : {std::pair{dims_of(1, 2, 197, 197, 64), MaskKind::none},
+                                {dims_of(1, 1, 161, 250, 64), MaskKind::none},
+                                {dims_of(2, 1, 250, 161, 60), MaskKind::none},
+                                {dims_of(1, 1, 200, 200, 32), MaskKind::causal},
+                                {dims_of(1, 1, 150, 150, 96), MaskKind::causal}}) {
+    OpCase op = base_case("attention of a whole head", d);
+    op.define = [=, d = d, kind = kind](const auto& in) {
+      return define(in[0], in[1], in[2], d,
+                    [&](auto, auto, auto i, auto j) { return kind == MaskKind::none || j <= i ? 0.0 : kHidden; });
+    };
+    op.run = [=, d = d, kind = kind](const auto& in) { return attention(in[0], in[1], in[2], kind, {}, {}, {}, d); };
+    op.dtypes = {DType::bf16};
     examine(op);
   }
 }

@@ -86,7 +86,11 @@ __global__ void __launch_bounds__(kThreads)
     const Offsets offsets = axes.at(first + k * kThreads);
     places[k] = offsets.to;
     values[k] = load(from + offsets.from);
-    if (addend) values[k] = plus(values[k], addend + offsets.to);
+  }
+  if (addend) {
+    VTL_UNROLL
+    for (int k = 0; k < kElementsAtOnce; ++k)
+      if (first + k * kThreads < count) values[k] = plus(values[k], addend + places[k]);
   }
   VTL_UNROLL
   for (int k = 0; k < kElementsAtOnce; ++k)
@@ -114,7 +118,7 @@ constexpr int pitch_of(int64_t side, int bytes) {
   return words * 4 / bytes;
 }
 template <class Element>
-constexpr int kTileStorage = kTileSide * pitch_of(kTileSide, sizeof(Element));
+constexpr int kTileStorage = kTileSide* pitch_of(kTileSide, sizeof(Element));
 
 // Grid: outer * tiles. Reads along `across`, writes along `along`; a thread's 16 elements are on their way at once. A
 // warp moves 32 elements in a line: where lines of 2 bytes an element begin within a sector, it touches 3 sectors and

@@ -47,7 +47,15 @@ VTL_DEVICE void store_floats(T* to, const Floats<N>& values, Site site = VTL_HER
   for (int p = 0; p < N; p += kPiece) {
     Vec<T, kPiece> piece;
     VTL_UNROLL
-    for (int i = 0; i < kPiece; ++i) piece[i] = from_float<T>(values[p + i]);
+    for (int i = 0; i < kPiece; i += 2) {
+      if constexpr (sizeof(T) == 2 && kPiece % 2 == 0) {  // two are rounded at once
+        const uint32_t pair = pack_bf16(values[p + i], values[p + i + 1]);
+        __builtin_memcpy(&piece[i], &pair, sizeof pair);
+      } else {
+        piece[i] = from_float<T>(values[p + i]);
+        if (i + 1 < kPiece) piece[i + 1] = from_float<T>(values[p + i + 1]);
+      }
+    }
     store_vec<kPiece>(to + p, piece, site);
   }
 }

@@ -23,6 +23,25 @@ struct alignas(sizeof(T) * N) Vec {
 template <class T>
 inline constexpr int kVecLanes = 16 / sizeof(T);
 
+// On the device a vector is stored as one integer: nvcc otherwise takes some apart and writes their values one by one,
+// which no test of results and no emulator sees.
+#if defined(__CUDACC__)
+template <size_t Bytes>
+struct IntegerOf {};
+template <>
+struct IntegerOf<4> {
+  using Type = uint32_t;
+};
+template <>
+struct IntegerOf<8> {
+  using Type = uint64_t;
+};
+template <>
+struct IntegerOf<16> {
+  using Type = unsigned __int128;
+};
+#endif
+
 template <class T>
 VTL_DEVICE T load(const T* from, [[maybe_unused]] Site site = VTL_HERE) {
 #if defined(__CUDACC__)
@@ -36,7 +55,13 @@ VTL_DEVICE T load(const T* from, [[maybe_unused]] Site site = VTL_HERE) {
 template <class T>
 VTL_DEVICE void store(T* to, T value, [[maybe_unused]] Site site = VTL_HERE) {
 #if defined(__CUDACC__)
-  *to = value;
+  if constexpr (sizeof(T) >= 4 && sizeof(T) == alignof(T)) {
+    typename IntegerOf<sizeof(T)>::Type bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    *reinterpret_cast<decltype(bits)*>(to) = bits;
+  } else {
+    *to = value;
+  }
 #else
   ::vtl::emulator::write(to, &value, sizeof(T), alignof(T), site);
 #endif

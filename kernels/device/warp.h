@@ -64,6 +64,14 @@ VTL_DEVICE bool all_of_warp(bool predicate, uint32_t mask = kAllLanes, Site site
   return ballot(!predicate, mask, site) == 0;
 }
 
+VTL_DEVICE unsigned count_bits(uint32_t lanes) {
+#if defined(__CUDACC__)
+  return static_cast<unsigned>(__popc(lanes));
+#else
+  return static_cast<unsigned>(__builtin_popcount(lanes));
+#endif
+}
+
 // Over groups of `Lanes` (a power of two) neighbouring lanes, in a fixed order; every lane gets the result.
 template <unsigned Lanes = kWarpLanes, class T>
 VTL_DEVICE T warp_sum(T value, Site site = VTL_HERE) {

@@ -52,6 +52,7 @@ void copy_from_pinned(Device, void* queue, void* to, const void* from, size_t by
 }
 
 void copy_to_device(Device, void* queue, void* to, const void* from, size_t bytes) {
+  emulator::forbid_in_capture("a copy from host memory that may be gone at a replay");
   if (!bytes) return;
   if (!emulator::deferred(queue)) return copy_from_pinned({}, queue, to, from, bytes);
   const auto* first = static_cast<const char*>(from);

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "vtl/core/context.h"
 #include "vtl/core/tape.h"
 #include "vtl/io/json.h"
 #include "vtl/layers/batchnorm.h"
@@ -18,6 +19,7 @@
 #include "vtl/models/pretrained_source.h"
 #include "vtl/models/registry.h"
 #include "vtl/optim/optimizer.h"
+#include "vtl/tests/harness/devices.h"
 #include "vtl/tests/harness/formula_weights.h"
 
 namespace vtl::test {
@@ -55,7 +57,7 @@ double median(std::vector<double> values) {
 }
 
 double logits_deviation(const Tensor& logits, const json& want) {
-  const Tensor values = layers::cast(logits.value(), DType::f32);
+  const Tensor values = layers::cast(logits.value(), DType::f32).to(Device::cpu());
   double difference = 0, size = 0;
   int64_t i = 0;
   for (const json& row : want)
@@ -79,11 +81,13 @@ constexpr Losses kLosses = Losses::both;
 
 class Case {
  public:
-  Case(const json& golden, Precision precision) : golden_(golden), model_(make(golden, precision)) {
+  Case(const json& golden, Precision precision, Device device)
+      : golden_(golden), stream_(device), scope_(stream_), model_(make(golden, precision, device)) {
     const auto shape = golden.at("input_shape").get<std::vector<int64_t>>();
-    images_ = layers::cast(formula_images(shape[0], shape[2], golden.at("images").get<std::string>()), compute_dtype(precision));
+    const Tensor images = formula_images(shape[0], shape[2], golden.at("images").get<std::string>());
+    images_ = layers::cast(images.to(device), compute_dtype(precision));
     const auto labels = golden.at("labels").get<std::vector<int64_t>>();
-    labels_ = Tensor::from(std::span<const int64_t>(labels), {static_cast<int64_t>(labels.size())});
+    labels_ = Tensor::from(std::span<const int64_t>(labels), {static_cast<int64_t>(labels.size())}, device);
   }
 
   Deviations measure(Losses losses) {
@@ -100,13 +104,14 @@ class Case {
   }
 
  private:
-  static models::Model make(const json& golden, Precision precision) {
+  static models::Model make(const json& golden, Precision precision, Device device) {
     const json& asked = golden.at("options");
     models::ModelOptions options;
     options.classes = asked.at("num_classes").get<int64_t>();
     options.height = options.width = asked.at("input_size").get<int64_t>();
     if (asked.contains("global_pool")) options.pool = asked.at("global_pool").get<std::string>();
     options.precision = precision;
+    options.device = device;
     return models::describe_model(golden.at("model").get<std::string>(), options);
   }
 
@@ -137,7 +142,7 @@ class Case {
         const double norm = want.at(name)[0].get<double>(), probe = want.at(name)[1].get<double>();
         REQUIRE(parameter.value().slot()->grad.defined());
         const Tensor gradient = models::to_file_layout(parameter.value().slot()->grad.value(), parameter.layout());
-        const Summary got = summarise(name, gradient);
+        const Summary got = summarise(name, gradient.to(Device::cpu()));
         largest = std::max(largest, norm);
         if (norm <= kNullGradient) {
           null = std::max(null, got.norm);
@@ -162,12 +167,12 @@ class Case {
       Comparer(const json& golden, Deviations& out) : want(golden), found(out) {}
       void on_buffer(const std::string& name, Tensor& buffer) override {
         if (buffer.dtype() != DType::f32) {
-          CHECK(*buffer.data_as<int64_t>() == 1);
+          CHECK(*buffer.to(Device::cpu()).data_as<int64_t>() == 1);
           return;
         }
         ++seen;
         const double norm = want.at(name)[0].get<double>(), probe = want.at(name)[1].get<double>();
-        const Summary got = summarise(name, buffer);
+        const Summary got = summarise(name, buffer.to(Device::cpu()));
         found.statistics.push_back(std::max(std::abs(got.norm - norm), std::abs(got.probe - probe)) / norm);
       }
     };
@@ -196,7 +201,7 @@ class Case {
     };
     Collector collector(group.members);
     model_.visit(collector);
-    optim::Optimizer optimizer(options, {group}, Device::cpu(), 0);
+    optim::Optimizer optimizer(options, {group}, model_.device, 0);
 
     TrainingScope training;
     StepScope step(optimizer.state());
@@ -215,6 +220,8 @@ class Case {
   }
 
   const json& golden_;
+  Stream stream_;
+  StreamScope scope_;
   models::Model model_;
   Tensor images_, labels_;
 };
@@ -233,8 +240,8 @@ TEST_CASE("formula_numbers_are_those_of_the_reference") {
   CHECK(weight.f32()[2] == 0.03728199750185013f);
 }
 
-void check_fp32(const json& golden) {
-  const Deviations found = Case(golden, Precision::fp32).measure(kLosses);
+void check_fp32(const json& golden, Device device) {
+  const Deviations found = Case(golden, Precision::fp32, device).measure(kLosses);
   CHECK(found.eval_logits < 2e-5);
   CHECK(found.train_logits < 2e-5);
   CHECK(found.loss < 2e-5);
@@ -249,9 +256,9 @@ void check_fp32(const json& golden) {
 // Twice PyTorch's own deviation. All our activations are bf16, as in a model that PyTorch has cast; its autocast adds up
 // the branches of a transformer in f32. Norm and probe both sample the relative error of a gradient; that of the norms is
 // mostly one random number, the error of the scale of all gradients, so the larger of the two is the yardstick.
-void check_bf16(const json& golden, bool trains) {
+void check_bf16(const json& golden, bool trains, Device device) {
   const json &autocast = golden.at("torch_bf16_error"), &cast = golden.at("torch_bf16_cast_error");
-  const Deviations found = Case(golden, Precision::bf16).measure(trains ? kLosses : Losses::none);
+  const Deviations found = Case(golden, Precision::bf16, device).measure(trains ? kLosses : Losses::none);
   const auto goal = [&](const char* name, const char* which = nullptr) {
     return 2 * std::max(field(autocast, name, which), field(cast, name, which));
   };
@@ -267,7 +274,12 @@ void check_bf16(const json& golden, bool trains) {
 
 TEST_CASE("models_compute_what_timm_computes_in_fp32") {
   for (const auto& path : golden_files()) {
-    SUBCASE(path.stem().c_str()) { check_fp32(io::read_json_file(path)); }
+    SUBCASE(path.stem().c_str()) {
+      for (const Device& device : fast_devices()) {
+        INFO("on ", to_string(device));
+        check_fp32(io::read_json_file(path), device);
+      }
+    }
   }
 }
 
@@ -275,7 +287,12 @@ TEST_CASE("models_in_bf16_deviate_at_most_twice_as_much_as_pytorch") {
   for (const auto& path : golden_files()) {
     const std::string name = path.stem();
     const bool trains = name == "resnet18" || name == "tf_efficientnet_lite0" || name.starts_with("vit_tiny");
-    SUBCASE(name.c_str()) { check_bf16(io::read_json_file(path), trains); }
+    SUBCASE(name.c_str()) {
+      for (const Device& device : fast_devices()) {
+        INFO("on ", to_string(device));
+        check_bf16(io::read_json_file(path), trains, device);
+      }
+    }
   }
 }
 

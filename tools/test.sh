@@ -27,7 +27,7 @@ if [ $quick = yes ]; then exit 0; fi
 operations=$(ls -d kernels/*/ layers/*.h | sed -E 's:/$::; s:.*/([a-z0-9_]+)(\.h)?$:*/\1*_test*:' | sort -u | paste -sd,)
 for level in avx2 plain; do
   step "operations, kernels limited to $level"
-  VTL_TEST_CPU_LEVEL=$level build/tests/vtl_tests --source-file="$operations"
+  VTL_TEST_DEVICE=cpu VTL_TEST_CPU_LEVEL=$level build/tests/vtl_tests --source-file="$operations"
 done
 
 step "build with sanitizers"
@@ -36,6 +36,6 @@ cmake -S . -B build-sanitize -G Ninja -DCMAKE_BUILD_TYPE=Debug -DVTL_SANITIZE=ad
 cmake --build build-sanitize
 
 step "suite with sanitizers"
-ctest --test-dir build-sanitize --output-on-failure --no-tests=error -E consumer
+VTL_TEST_DEVICE=cpu ctest --test-dir build-sanitize --output-on-failure --no-tests=error -E consumer
 
 step "done"

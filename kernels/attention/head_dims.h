@@ -33,11 +33,11 @@ template <class T, class Body>
 bool visit_head_dim(int64_t head_dim, const Body& body) {
   if (head_dim <= 32) return body.template operator()<32>(), true;
   if (head_dim <= 64) return body.template operator()<64>(), true;
-  if constexpr (sizeof(T) == 2) {
+  if constexpr (sizeof(T) == 2)
     if (head_dim <= 80) return body.template operator()<80>(), true;
-    if (head_dim <= 96) return body.template operator()<96>(), true;
-  }
-  if (head_dim <= 128) return body.template operator()<128>(), true;
+  if (head_dim <= 96) return body.template operator()<96>(), true;
+  if constexpr (sizeof(T) == 2)  // f32 would need more registers than there are
+    if (head_dim <= 128) return body.template operator()<128>(), true;
   return false;
 }
 
@@ -49,7 +49,7 @@ bool in_vectors(const HeadView& view, const AttentionDims& d) {
          (s.batch | s.head | s.token | d.head_dim) % kVecLanes<T> == 0;
 }
 
-// ---- head_dim over 128: correct, not fast ---------------------------------------------------------------------------
+// ---- larger heads: correct, not fast --------------------------------------------------------------------------------
 
 // Columns of a warp: lane, lane + 32, ... from a first one on.
 inline constexpr int kAnyColumns = 128;
